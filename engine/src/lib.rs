@@ -1,1 +1,27 @@
-//! Placeholder.
+//! From a command to a durable, applied, queryable result.
+//!
+//! Nothing here knows protobuf, HTTP or sockets, and nothing but the named drivers in [`disk`] knows files or
+//! io_uring: the cores take `now`, bytes and completions, and emit work. The simulator is just another driver.
+//!
+//! The modules stand in the order a put passes them.
+
+/// What a client may ask, in our words.
+pub mod request;
+
+/// What it gets back: revisions, counts and pointers into the history, never copies of values.
+pub mod response;
+
+/// The one table of etcd's error codes and exact texts.
+pub mod error;
+
+/// Revisions, lease ids and the other numbers that must not be mixed up.
+pub mod types;
+
+/// The seam to storage: operations, completions and their durability rules.
+pub mod disk;
+
+/// The index file as checked pages; the only unsafe code of the engine.
+pub mod map;
+
+/// Many versions of every key: the index of newest versions and the history of all of them.
+pub mod mvcc;
