@@ -17,6 +17,9 @@ pub mod error;
 /// Revisions, lease ids and the other numbers that must not be mixed up.
 pub mod types;
 
+/// What enters the log.
+pub mod command;
+
 /// The seam to storage: operations, completions and their durability rules.
 pub mod disk;
 

@@ -1,4 +1,27 @@
 //! Many versions of every key: the index of newest versions and the history of all of them.
+//!
+//! A *revision* is a transaction that changed something; within it, changes are numbered by *sub revision*. A key
+//! lives in *generations*: a put opens one (create revision, version 1), further puts raise the version, a delete
+//! ends it with a *tombstone*. *Compaction* at R forgets, for every key, all versions but the newest at or below R.
+
+/// The one protobuf message the store writes itself.
+pub mod wire;
+
+/// Every version, in revision order.
+pub mod history;
 
 /// A long range answer that walks the index again while it is sent.
 pub mod walk;
+
+use crate::map::page::PageNo;
+
+/// What must be brought into memory before a read can go on. The reader gives up, has it fetched, and starts over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cold {
+    /// A page of the index.
+    Page(PageNo),
+    /// A record of the history.
+    Record(crate::types::Seq),
+    /// Stored bytes are not what was written; the text names file and offset. The process must end.
+    Damaged(String),
+}
