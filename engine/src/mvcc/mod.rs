@@ -22,6 +22,8 @@ pub enum Cold {
     Page(PageNo),
     /// A record of the history.
     Record(crate::types::Seq),
+    /// The table of the history chunk that begins with this record.
+    Table(crate::types::Seq),
     /// Stored bytes are not what was written; the text names file and offset. The process must end.
     Damaged(String),
 }
