@@ -10,7 +10,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::progress::Progress;
+use crate::progress::{Progress, ProgressState};
 use crate::raft::{ProposeError, Proposed, Raft};
 use crate::types::{ConfState, EntryKind, LogIndex, MemberId};
 
@@ -150,8 +150,11 @@ impl Raft {
             return;
         }
         // A smaller quorum may have been reached already; a new member wants its first message.
-        if !self.maybe_commit() {
-            self.broadcast_append();
+        self.maybe_commit();
+        let is_new = |(id, peer): (&MemberId, &Progress)| (peer.state == ProgressState::Probe).then_some(*id);
+        let new: Vec<MemberId> = self.peers.iter().filter_map(is_new).collect();
+        for to in new {
+            self.send_append(to, true);
         }
         self.advance_reads();
     }

@@ -40,6 +40,10 @@ pub(crate) struct Progress {
     /// The newest read round a message to it carried, and the newest it echoed.
     pub(crate) round_sent: ReadRound,
     pub(crate) round_acked: ReadRound,
+    /// The commit index the last message to it carried.
+    sent_commit: LogIndex,
+    /// A tick's heartbeat is unanswered; the answer may be used to find out whether appends were lost.
+    tick_unanswered: bool,
     inflights: Inflights,
     /// Probe, or a full window: one message is out, wait for its answer or the next heartbeat's.
     waiting: bool,
@@ -55,6 +59,8 @@ impl Progress {
             counting: true,
             round_sent: ReadRound(0),
             round_acked: ReadRound(0),
+            sent_commit: LogIndex(0),
+            tick_unanswered: false,
             inflights: Inflights::new(config.inflight_count_max, config.inflight_bytes_max),
             waiting: false,
         }
@@ -83,6 +89,22 @@ impl Progress {
 
     pub(crate) fn inflight_count(&self) -> usize {
         self.inflights.len()
+    }
+
+    /// Whether a message would bring it commit news it can use.
+    pub(crate) fn wants_commit(&self, commit: LogIndex) -> bool {
+        self.sent_commit < commit.min(self.match_index)
+    }
+
+    /// A message carrying `commit` and `round` has left.
+    pub(crate) fn on_told(&mut self, commit: LogIndex, round: ReadRound) {
+        self.sent_commit = commit;
+        self.round_sent = round;
+    }
+
+    /// The heartbeat of a tick has left.
+    pub(crate) fn on_tick(&mut self) {
+        self.tick_unanswered = true;
     }
 
     /// A message with `count` entries and `bytes` of them has left.
@@ -131,10 +153,13 @@ impl Progress {
         }
     }
 
-    /// The follower answers heartbeats, so a lost append must not keep it waiting for ever.
-    pub(crate) fn on_alive(&mut self) {
+    /// The follower answers a heartbeat. True once a tick: a lost append must not keep it waiting for ever, and heartbeats
+    /// sent for reads are too many to look after each time.
+    pub(crate) fn on_alive(&mut self) -> bool {
         self.active = true;
-        self.waiting = false;
+        let due = std::mem::take(&mut self.tick_unanswered);
+        self.waiting &= !due;
+        due
     }
 
     /// Starts over just behind what is known to match.
@@ -204,7 +229,10 @@ mod tests {
         probe.on_sent(3, 30);
         assert!(probe.is_paused());
         assert_eq!(probe.next, LogIndex(1), "a probe does not assume delivery");
-        probe.on_alive();
+        assert!(!probe.on_alive(), "an answer to a read's heartbeat changes nothing");
+        assert!(probe.is_paused());
+        probe.on_tick();
+        assert!(probe.on_alive());
         assert!(!probe.is_paused());
 
         let mut replicate = progress(ProgressState::Replicate, 0, 1);

@@ -23,7 +23,7 @@ use crate::random::Pcg;
 use crate::read_index::{ReadRounds, ReadState};
 use crate::restore::{BOOTSTRAP_TERM, Promise, RestoreError, Restored, founding_changes};
 use crate::types::{
-    ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, SnapshotMeta, Term,
+    ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, NUMBER_MAX, SnapshotMeta, Term,
 };
 
 /// One member's consensus state.
@@ -119,7 +119,7 @@ pub enum StepError {
     Misdelivered,
     /// Entries out of order or unreadable, or numbers no log can hold.
     Malformed,
-    /// Another member claims to lead this member's own term: election safety is broken.
+    /// Claims to lead a term that has another leader: election safety is broken.
     SecondLeader,
 }
 
@@ -217,7 +217,7 @@ impl Raft {
             message.payload,
             Payload::Append { .. } | Payload::Heartbeat { .. } | Payload::Snapshot { .. }
         );
-        if leads && message.term == self.term && self.is_leader() {
+        if leads && message.term == self.term && self.leader.is_some_and(|leader| leader != message.from) {
             return Err(StepError::SecondLeader);
         }
         if self.settle_term(&message, leads) {
@@ -597,6 +597,3 @@ fn is_log_piece(prev_index: LogIndex, prev_term: Term, entries: &[Entry], term: 
 fn is_snapshot(meta: &SnapshotMeta, term: Term) -> bool {
     meta.term <= term && meta.conf_state.is_well_formed() && !meta.conf_state.voters.is_empty()
 }
-
-/// No cluster gets here by counting; larger numbers come from damage and would overflow.
-const NUMBER_MAX: u64 = 1 << 62;

@@ -76,8 +76,8 @@ impl Raft {
         }
         progress.on_sent(entries.len() as u64, entries.iter().map(entry_bytes).sum());
         let round = self.reads.closed();
-        progress.round_sent = round;
         let commit = self.log.commit();
+        progress.on_told(commit, round);
         self.send(to, Payload::Append { prev_index, prev_term, entries, commit, round });
         true
     }
@@ -88,14 +88,15 @@ impl Raft {
         for to in peers {
             self.send_heartbeat(to);
         }
+        self.peers.values_mut().for_each(Progress::on_tick);
     }
 
     /// A follower may have lost its log behind what it acknowledged in an earlier term, so no commit beyond its match.
     pub(crate) fn send_heartbeat(&mut self, to: MemberId) {
         let round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&to) else { return };
-        progress.round_sent = round;
         let commit = self.log.commit().min(progress.match_index);
+        progress.on_told(commit, round);
         self.send(to, Payload::Heartbeat { commit, round });
     }
 
@@ -193,10 +194,11 @@ impl Raft {
     ) {
         let last = self.log.last_index();
         let is_leader = self.is_leader();
+        let newest_round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&from).filter(|_| is_leader) else { return };
         progress.active = true;
         progress.counting = counting;
-        progress.round_acked = progress.round_acked.max(round);
+        progress.round_acked = progress.round_acked.max(round.min(newest_round));
         match outcome {
             // Nobody can hold more of this term than its leader; damage, so not believed.
             AppendOutcome::Matched { index } if index > last => {}
@@ -226,8 +228,11 @@ impl Raft {
             _ => {}
         }
         if !self.maybe_commit() {
-            // The answer may have opened a full window.
+            // The answer may have opened a full window, or made commit news usable.
             while self.send_append(from, false) {}
+            if self.peers.get(&from).is_some_and(|peer| peer.wants_commit(self.log.commit())) {
+                self.send_append(from, true);
+            }
         }
         self.finish_transfer(from);
     }
@@ -235,11 +240,12 @@ impl Raft {
     pub(crate) fn handle_heartbeat_reply(&mut self, from: MemberId, round: ReadRound) {
         let last = self.log.last_index();
         let is_leader = self.is_leader();
+        let newest_round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&from).filter(|_| is_leader) else { return };
-        progress.on_alive();
-        progress.round_acked = progress.round_acked.max(round);
-        // It lacks entries although nothing is on the way, or they were lost: an append finds out.
-        if progress.match_index < last || progress.state == ProgressState::Probe {
+        progress.round_acked = progress.round_acked.max(round.min(newest_round));
+        // It lacks entries that may be on the way or lost: an append finds out.
+        let lacks_entries = progress.match_index < last || progress.state == ProgressState::Probe;
+        if progress.on_alive() && lacks_entries {
             self.send_append(from, true);
         }
         self.confirm_reads();

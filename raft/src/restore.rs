@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::confchange::{ConfChange, ConfChangeOp};
 use crate::config::ConfigError;
-use crate::types::{ConfState, Entry, EntryKind, HardState, LogIndex, MemberId, Term};
+use crate::types::{ConfState, Entry, EntryKind, HardState, LogIndex, MemberId, NUMBER_MAX, Term};
 
 /// What was read back from disk, all of it durable. The default is a member that has never run.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,8 @@ pub struct Promise {
 pub enum RestoreError {
     /// The configuration is not valid.
     Config(ConfigError),
+    /// A term or index no log can reach.
+    Absurd,
     /// Entry `index` is not where it should be, or its term descends.
     Disorder {
         /// The index found.
@@ -91,6 +93,9 @@ pub enum RestoreError {
 
 impl Restored {
     pub(crate) fn check(&self) -> Result<(), RestoreError> {
+        if self.boundary_index.0 > NUMBER_MAX || self.hard_state.term.0 > NUMBER_MAX {
+            return Err(RestoreError::Absurd);
+        }
         let last_term = self.check_entries()?;
         let last = LogIndex(self.boundary_index.0 + self.entries.len() as u64);
         let HardState { term, vote, commit } = self.hard_state;
@@ -183,6 +188,8 @@ mod tests {
             |r| r.entries[2].term = Term(5),
             Err(RestoreError::TermBeyondHardState { last_term: Term(5), term: Term(4) }),
         );
+        check(|r| r.boundary_index = LogIndex(u64::MAX), Err(RestoreError::Absurd));
+        check(|r| r.hard_state.term = Term(u64::MAX), Err(RestoreError::Absurd));
         check(|r| r.hard_state.vote = Some(MemberId(0)), Err(RestoreError::BadVote));
         check(
             |r| r.hard_state.commit = LogIndex(9),

@@ -173,6 +173,9 @@ pub struct SnapshotMeta {
     pub conf_state: ConfState,
 }
 
+/// No cluster gets here by counting; larger terms and indexes come from damage and would overflow.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+
 fn ascending(ids: impl IntoIterator<Item = MemberId>) -> Vec<MemberId> {
     let mut ids: Vec<_> = ids.into_iter().collect();
     ids.sort_unstable();
