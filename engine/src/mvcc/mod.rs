@@ -10,6 +10,9 @@ pub mod wire;
 /// Every version, in revision order.
 pub mod history;
 
+/// The newest version of every key, and the small tables: a copy-on-write tree.
+pub mod index;
+
 /// A long range answer that walks the index again while it is sent.
 pub mod walk;
 

@@ -1,0 +1,468 @@
+//! Changing the tree: put and remove, on pages private to the batch.
+//!
+//! An operation has two halves. The first only reads: it walks down, decides what will happen and looks at every page
+//! that needs. [`Error::Miss`] comes from there, so nothing was changed and the caller simply tries again. The second
+//! half changes pages; what it reads the first half has seen, and a page that was in memory stays there until the
+//! operation returns. [`Error::Damaged`] may come from either half and ends the batch.
+//!
+//! Merging is the exception that proves the rule: it comes after a removal is complete and does nothing when a
+//! sibling is not in memory. The next removal there tries again.
+
+use super::layout::{
+    CAPACITY, CHAIN, Chain, Child, INNER, LEAF, PREFIX_MAX, SLOT, VALUE_INLINE_MAX, common, stem, tail,
+};
+use super::node::{self, NewKey, Node, Payload};
+use super::read::{Path, Step, open, walk};
+use super::{Error, Root, items::Items, overflow};
+use crate::map::page::{PAGE_HEADER, Page, PageNo, ReadPages, WritePages};
+
+/// A page that uses fewer bytes looks for a sibling to merge with.
+const MERGE_BELOW: usize = CAPACITY / 4;
+/// Pages merge when together they leave room for some insertions.
+const MERGE_UP_TO: usize = CAPACITY / 8 * 7;
+
+/// What there was at a key before it was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// No entry.
+    Absent,
+    /// An entry that did not count.
+    Dead,
+    /// A live key.
+    Live,
+}
+
+impl Before {
+    fn of(live: bool) -> Before {
+        if live { Before::Live } else { Before::Dead }
+    }
+}
+
+/// What happens to the leaf.
+enum Edit {
+    /// The payload changes in place.
+    Overwrite,
+    /// The entry moves within the page; this many bytes of it stay behind.
+    Replace { old_size: usize, tail: Option<Chain> },
+    /// There is room for the new entry.
+    Insert,
+    /// There is room when the page is compacted.
+    Rewrite(Items),
+    /// There is none.
+    Split { items: Items, cut: usize, separator: Vec<u8> },
+}
+
+/// Writes `value` under `key`; `live` says whether the key counts.
+///
+/// Both are at most [`CHAIN_MAX`](super::layout::CHAIN_MAX) bytes, which is the caller's duty.
+pub fn put<W: WritePages>(
+    pages: &mut W,
+    root: &mut Root,
+    key: &[u8],
+    value: &[u8],
+    live: bool,
+) -> Result<Before, Error> {
+    let chained = value.len() > VALUE_INLINE_MAX;
+    // The place of the chain is known only after the half that may miss.
+    let planned = Payload { bytes: if chained { &[0; CHAIN] } else { value }, live, chained };
+    if root.height == 0 {
+        plant(pages, root);
+    }
+    let (mut path, found) = walk(pages, root, key)?;
+    let step = path[path.len() - 1];
+    let leaf = open(pages, step.page, true)?;
+    let old = if found { Some(leaf.entry(step.slot)?) } else { None };
+    let before = old.map_or(Before::Absent, |old| Before::of(old.payload.live));
+    let mut dead = Vec::new();
+    if let Some(chain) = old.map_or(Ok(None), |old| old.payload.chain(step.page))? {
+        overflow::collect(pages, chain, &mut dead)?;
+    }
+    let edit = plan(pages, step, &leaf, found, key, planned)?;
+
+    let delta = u64::from(live).wrapping_sub(u64::from(before == Before::Live));
+    own_path(pages, root, &mut path, delta)?;
+    root.entries += u64::from(!found);
+    dead.into_iter().for_each(|no| pages.retire(no));
+    let chain = chained.then(|| overflow::store(pages, value).encode());
+    let payload = Payload { bytes: chain.as_ref().map_or(value, |chain| chain), ..planned };
+    let tail = if found { None } else { tail(key).map(|tail| overflow::store(pages, tail)) };
+    change(pages, root, path, edit, NewKey { stem: stem(key), tail }, payload)?;
+    Ok(before)
+}
+
+/// Makes the first page of an empty tree.
+fn plant<W: WritePages>(pages: &mut W, root: &mut Root) {
+    let no = pages.allocate();
+    node::init(pages.page_mut(no), LEAF, &[]);
+    *root = Root { page: no, height: 1, live: 0, entries: 0 };
+}
+
+fn plan<R: ReadPages>(
+    pages: &R,
+    step: Step,
+    leaf: &Node<'_>,
+    found: bool,
+    key: &[u8],
+    payload: Payload<'_>,
+) -> Result<Edit, Error> {
+    let new = node::new_key(key);
+    let size = node::size(new.stem.len(), leaf.prefix().len(), new.tail.is_some(), payload.bytes.len());
+    if found {
+        let old = leaf.entry(step.slot)?;
+        if old.payload.bytes.len() == payload.bytes.len() {
+            return Ok(Edit::Overwrite);
+        }
+        if leaf.gap() + SLOT >= size {
+            return Ok(Edit::Replace { old_size: old.size(), tail: old.tail });
+        }
+    } else if leaf.gap() >= size {
+        return Ok(Edit::Insert);
+    }
+    let mut items = Items::of(leaf)?;
+    if found {
+        items.set_payload(step.slot, payload);
+    } else {
+        items.insert(step.slot, new, payload);
+    }
+    let prefix_len = leaf.prefix().len();
+    if items.used(prefix_len) <= CAPACITY {
+        return Ok(Edit::Rewrite(items));
+    }
+    let cut = items.cut(prefix_len, !found && step.slot == leaf.count());
+    let separator = {
+        let new_at = (!found).then_some(step.slot);
+        let left = whole_key(pages, &items, cut - 1, new_at, key)?;
+        let right = whole_key(pages, &items, cut, new_at, key)?;
+        let len = common(&left, &right) + 1;
+        let Some(separator) = right.get(..len) else {
+            return Err(Error::Damaged { page: step.page, what: "keys are not in order" });
+        };
+        separator.to_vec()
+    };
+    Ok(Edit::Split { items, cut, separator })
+}
+
+/// Key `i` of `items`, where the one at `new_at` is `new` and not stored yet.
+fn whole_key<R: ReadPages>(
+    pages: &R,
+    items: &Items,
+    i: usize,
+    new_at: Option<usize>,
+    new: &[u8],
+) -> Result<Vec<u8>, Error> {
+    if new_at == Some(i) {
+        return Ok(new.to_vec());
+    }
+    let NewKey { stem, tail } = items.key(i);
+    let mut key = stem.to_vec();
+    if let Some(chain) = tail {
+        overflow::read(pages, chain, &mut key)?;
+    }
+    Ok(key)
+}
+
+fn change<W: WritePages>(
+    pages: &mut W,
+    root: &mut Root,
+    path: Path,
+    edit: Edit,
+    key: NewKey<'_>,
+    payload: Payload<'_>,
+) -> Result<(), Error> {
+    let Step { page: no, slot } = path[path.len() - 1];
+    let finish = |items: &mut Items| {
+        items.set_payload(slot, payload);
+        if let Some(tail) = key.tail {
+            items.set_tail(slot, tail);
+        }
+    };
+    match edit {
+        Edit::Overwrite => node::set_payload(pages.page_mut(no), slot, payload),
+        Edit::Replace { old_size, tail } => {
+            node::remove(pages.page_mut(no), slot, old_size);
+            node::insert(pages.page_mut(no), slot, NewKey { tail, ..key }, payload);
+        }
+        Edit::Insert => node::insert(pages.page_mut(no), slot, key, payload),
+        Edit::Rewrite(mut items) => {
+            finish(&mut items);
+            rewrite(pages, no, &items, LEAF)?;
+        }
+        Edit::Split { mut items, cut, separator } => {
+            finish(&mut items);
+            let tail = tail(&separator).map(|tail| overflow::store(pages, tail));
+            let separator = NewKey { stem: stem(&separator), tail };
+            split(pages, root, path, &items, cut, separator)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes `items` back to the page they are from, which drops its garbage.
+fn rewrite<W: WritePages>(pages: &mut W, no: PageNo, items: &Items, kind: u8) -> Result<(), Error> {
+    let prefix = Node::open(no, resident(pages, no))?.prefix().to_vec();
+    items.write(0..items.count(), kind, &prefix, pages.page_mut(no));
+    Ok(())
+}
+
+/// Spreads `items` over the last page of `path` and a new one to its right, and tells the parent.
+fn split<W: WritePages>(
+    pages: &mut W,
+    root: &mut Root,
+    mut path: Path,
+    items: &Items,
+    cut: usize,
+    separator: NewKey<'_>,
+) -> Result<(), Error> {
+    let Step { page: left, .. } = path.pop().expect("a split page is on its path");
+    let leaf = path.len() + 1 == root.height as usize;
+    let kind = if leaf { LEAF } else { INNER };
+    let fences = match path.last() {
+        Some(parent) => Fences::of(pages, &path, parent.slot, parent.slot)?,
+        None => Fences::default(),
+    };
+    let right = pages.allocate();
+    items.write(0..cut, kind, prefix(&fences.lower, Some(separator.stem)), pages.page_mut(left));
+    let upper = fences.upper.as_deref();
+    items.write(cut..items.count(), kind, prefix(separator.stem, upper), pages.page_mut(right));
+    let left = Child { page: left, live: items.live(0..cut, leaf) };
+    let right = Child { page: right, live: items.live(cut..items.count(), leaf) };
+    add_child(pages, root, path, left, separator, right)
+}
+
+/// Puts `right` next to `left` into the last page of `path`, or into a new root above both.
+fn add_child<W: WritePages>(
+    pages: &mut W,
+    root: &mut Root,
+    path: Path,
+    left: Child,
+    separator: NewKey<'_>,
+    right: Child,
+) -> Result<(), Error> {
+    let (left, right) = (left.encode(), right.encode());
+    let (left, right) = (Payload::of_child(&left), Payload::of_child(&right));
+    let Some(&Step { page: no, slot }) = path.last() else {
+        let no = pages.allocate();
+        let page = pages.page_mut(no);
+        node::init(page, INNER, &[]);
+        node::insert(page, 0, NewKey { stem: &[], tail: None }, left);
+        node::insert(page, 1, separator, right);
+        *root = Root { page: no, height: root.height + 1, ..*root };
+        return Ok(());
+    };
+    node::set_payload(pages.page_mut(no), slot, left);
+    let parent = open(pages, no, false)?;
+    let prefix_len = parent.prefix().len();
+    let size = node::size(separator.stem.len(), prefix_len, separator.tail.is_some(), right.bytes.len());
+    if parent.gap() >= size {
+        node::insert(pages.page_mut(no), slot + 1, separator, right);
+        return Ok(());
+    }
+    let appended = slot + 1 == parent.count();
+    let mut items = Items::of(&parent)?;
+    items.insert(slot + 1, separator, right);
+    if items.used(prefix_len) <= CAPACITY {
+        return rewrite(pages, no, &items, INNER);
+    }
+    // The separator at the cut moves up; on the right it becomes the first, which is below everything.
+    let cut = items.cut(prefix_len, appended);
+    split(pages, root, path, &items, cut, items.key(cut))
+}
+
+/// Removes the entry of `key`.
+pub fn remove<W: WritePages>(pages: &mut W, root: &mut Root, key: &[u8]) -> Result<Before, Error> {
+    if root.height == 0 {
+        return Ok(Before::Absent);
+    }
+    let (mut path, found) = walk(pages, root, key)?;
+    if !found {
+        return Ok(Before::Absent);
+    }
+    let step = path[path.len() - 1];
+    let entry = open(pages, step.page, true)?.entry(step.slot)?;
+    let (size, live) = (entry.size(), entry.payload.live);
+    let mut dead = Vec::new();
+    for chain in [entry.tail, entry.payload.chain(step.page)?].into_iter().flatten() {
+        overflow::collect(pages, chain, &mut dead)?;
+    }
+
+    own_path(pages, root, &mut path, 0u64.wrapping_sub(live.into()))?;
+    root.entries = root.entries.saturating_sub(1);
+    dead.into_iter().for_each(|no| pages.retire(no));
+    node::remove(pages.page_mut(path[path.len() - 1].page), step.slot, size);
+    rebalance(pages, root, path)?;
+    Ok(Before::of(live))
+}
+
+/// Merges the pages of `path` that became too empty, from the leaf up.
+fn rebalance<W: WritePages>(pages: &mut W, root: &mut Root, mut path: Path) -> Result<(), Error> {
+    while let Some(step) = path.pop() {
+        let Some(parent) = path.last() else { return lower_root(pages, root) };
+        if Node::open(step.page, resident(pages, step.page))?.used() >= MERGE_BELOW {
+            return Ok(());
+        }
+        let slot = parent.slot;
+        let merged = (slot > 0 && merge(pages, &path, slot - 1)?) || merge(pages, &path, slot)?;
+        if !merged {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Takes away what is above the only page of a level, and the last page when it is empty.
+fn lower_root<W: WritePages>(pages: &mut W, root: &mut Root) -> Result<(), Error> {
+    // Only the old root is sure to be in memory. A child that is not may stay under a root of one child.
+    while let Ok(page) = pages.page(root.page) {
+        let node = Node::open(root.page, page)?;
+        let below = match (node.is_leaf(), node.count()) {
+            (true, 0) => Root::EMPTY,
+            (false, 1) => Root { page: node.child(0)?.page, height: root.height - 1, ..*root },
+            _ => return Ok(()),
+        };
+        pages.retire(root.page);
+        *root = below;
+        if root.height == 0 {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Merges children `left` and `left + 1` of the last page of `path`, if both are there, in memory, and fit one page.
+fn merge<W: WritePages>(pages: &mut W, path: &Path, left: usize) -> Result<bool, Error> {
+    match plan_merge(pages, path, left) {
+        Err(Error::Miss(_)) | Ok(None) => Ok(false),
+        Err(damaged) => Err(damaged),
+        Ok(Some(plan)) => {
+            let parent = path[path.len() - 1].page;
+            let no = own(pages, plan.left.page)?;
+            plan.items.write(0..plan.items.count(), plan.kind, &plan.prefix, pages.page_mut(no));
+            pages.retire(plan.right.page);
+            plan.dead.into_iter().for_each(|no| pages.retire(no));
+            let child = Child { page: no, live: plan.left.live.wrapping_add(plan.right.live) };
+            let page = pages.page_mut(parent);
+            node::set_payload(page, left, Payload::of_child(&child.encode()));
+            node::remove(page, left + 1, plan.separator_size);
+            Ok(true)
+        }
+    }
+}
+
+/// Two pages that become one.
+struct Merge {
+    left: Child,
+    right: Child,
+    items: Items,
+    kind: u8,
+    prefix: Vec<u8>,
+    /// Bytes the separator leaves behind in the parent.
+    separator_size: usize,
+    /// Its tail, when nobody needs it any more.
+    dead: Vec<PageNo>,
+}
+
+fn plan_merge<R: ReadPages>(pages: &R, path: &Path, at: usize) -> Result<Option<Merge>, Error> {
+    let parent = open(pages, path[path.len() - 1].page, false)?;
+    if at + 1 >= parent.count() {
+        return Ok(None);
+    }
+    let (left, right) = (parent.child(at)?, parent.child(at + 1)?);
+    let left_node = Node::open(left.page, pages.page(left.page)?)?;
+    let right_node = open(pages, right.page, left_node.is_leaf())?;
+    if left_node.used() + right_node.used() > MERGE_UP_TO {
+        return Ok(None);
+    }
+    let separator = parent.entry(at + 1)?;
+    let mut stem = Vec::new();
+    parent.stem(at + 1, &mut stem)?;
+    let mut items = Items::of(&left_node)?;
+    items.append(&right_node, Some(NewKey { stem: &stem, tail: separator.tail }))?;
+    let fences = Fences::of(pages, path, at, at + 1)?;
+    let prefix = prefix(&fences.lower, fences.upper.as_deref()).to_vec();
+    if items.used(prefix.len()) > MERGE_UP_TO {
+        return Ok(None);
+    }
+    let mut dead = Vec::new();
+    if let (true, Some(chain)) = (left_node.is_leaf(), separator.tail) {
+        overflow::collect(pages, chain, &mut dead)?;
+    }
+    let kind = if left_node.is_leaf() { LEAF } else { INNER };
+    Ok(Some(Merge { left, right, items, kind, prefix, separator_size: separator.size(), dead }))
+}
+
+/// The stems of the separators between which the keys of a page are. No lower one is an empty one.
+#[derive(Default)]
+struct Fences {
+    lower: Vec<u8>,
+    upper: Option<Vec<u8>>,
+}
+
+impl Fences {
+    /// Those of children `first..=last` of the last page of `path`.
+    fn of<R: ReadPages>(pages: &R, path: &Path, first: usize, last: usize) -> Result<Fences, Error> {
+        let mut fences = Fences::default();
+        let (mut first, mut last) = (Some(first), Some(last));
+        for (depth, step) in path.iter().enumerate().rev() {
+            let inner = open(pages, step.page, false)?;
+            if depth + 1 < path.len() {
+                first = first.map(|_| step.slot);
+                last = last.map(|_| step.slot);
+            }
+            if let Some(slot) = first.filter(|&slot| slot > 0) {
+                inner.stem(slot, &mut fences.lower)?;
+                first = None;
+            }
+            if let Some(slot) = last.filter(|&slot| slot + 1 < inner.count()) {
+                let mut upper = Vec::new();
+                inner.stem(slot + 1, &mut upper)?;
+                fences.upper = Some(upper);
+                last = None;
+            }
+        }
+        Ok(fences)
+    }
+}
+
+/// What all keys at or above `lower` and below `upper` begin with.
+fn prefix<'a>(lower: &'a [u8], upper: Option<&[u8]>) -> &'a [u8] {
+    &lower[..common(lower, upper.unwrap_or_default()).min(PREFIX_MAX)]
+}
+
+/// Makes the pages of `path` private and adds `delta` to the live keys of the root and of every child on the path.
+fn own_path<W: WritePages>(pages: &mut W, root: &mut Root, path: &mut Path, delta: u64) -> Result<(), Error> {
+    root.live = root.live.wrapping_add(delta);
+    for depth in 0..path.len() {
+        let old = path[depth].page;
+        let new = own(pages, old)?;
+        path[depth].page = new;
+        if depth == 0 {
+            root.page = new;
+        } else if new != old || delta != 0 {
+            let Step { page: parent, slot } = path[depth - 1];
+            let child = open(pages, parent, false)?.child(slot)?;
+            let child = Child { page: new, live: child.live.wrapping_add(delta) };
+            node::set_payload(pages.page_mut(parent), slot, Payload::of_child(&child.encode()));
+        }
+    }
+    Ok(())
+}
+
+/// A private page with the bytes of `no`: itself when it is one.
+fn own<W: WritePages>(pages: &mut W, no: PageNo) -> Result<PageNo, Error> {
+    if pages.is_private(no) {
+        return Ok(no);
+    }
+    let copy: Page = *resident(pages, no);
+    let new = pages.allocate();
+    pages.page_mut(new)[PAGE_HEADER..].copy_from_slice(&copy[PAGE_HEADER..]);
+    pages.retire(no);
+    Ok(new)
+}
+
+/// A page the first half of the operation has read.
+fn resident<R: ReadPages>(pages: &R, no: PageNo) -> &Page {
+    match pages.page(no) {
+        Ok(page) => page,
+        Err(miss) => panic!("page {} left memory within one operation", miss.page.0),
+    }
+}
