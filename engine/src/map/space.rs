@@ -1,0 +1,352 @@
+//! The address space of the pages: one reserved range, and a table that says where in it each page's bytes are.
+//!
+//! ```text
+//!  base                          first_frame                              end
+//!   ┌─────────────────────────────┬────────┬────────┬─────────────────────┐
+//!   │ the file, mapped read-only  │ frames │ frames │ reserved, untouched │
+//!   └─────────────────────────────┴────────┴────────┴─────────────────────┘
+//!  table[no]: 0 = not in memory; else the unit (4 KiB) of the range where page `no` is.
+//!  In the mapping page `no` is unit `no`; frame `f` is unit `first_frame + f`.
+//! ```
+//!
+//! So a page is found by one load and one addition, without asking which kind of memory it is in. There is no second
+//! bitmap for "known resident in the mapping": a table entry points into the mapping only after the page was
+//! populated, locked and checked, and is 0 until then.
+//!
+//! The range is reserved without access rights, which costs nothing, and opened chunk by chunk. Under Miri it is an
+//! ordinary allocation, so everything but the mapping itself runs there.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::Limits;
+use super::epoch::Publication;
+use super::page::{PAGE_SIZE, Page, PageNo};
+
+/// Frames opened, and faulted in, at a time: 2 MiB, a huge page where the system grants one.
+pub(super) const CHUNK_FRAMES: u32 = 512;
+
+/// Index of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Frame(pub u32);
+
+/// Where a page's bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Not in memory.
+    Nowhere,
+    /// In the mapping of the file, known resident and checked.
+    Mapped,
+    /// In a frame.
+    Frame(Frame),
+}
+
+/// What the writer, the readers and the background work share.
+#[derive(Debug)]
+pub(super) struct Space {
+    range: Range,
+    /// Index: page number. Written by the writer alone.
+    table: Box<[AtomicU32]>,
+    /// First unit after the mapping.
+    first_frame: u32,
+    limits: Limits,
+    /// Whether the file is mapped.
+    mapped: bool,
+    pub publication: Publication,
+}
+
+const NOWHERE: u32 = 0;
+
+impl Space {
+    /// Reserves the range.
+    pub fn reserve(limits: Limits, publication: Publication) -> std::io::Result<Space> {
+        limits.check();
+        // Frames start on a chunk boundary, so that chunks can be huge pages.
+        let first_frame = limits.page_count_max.next_multiple_of(CHUNK_FRAMES);
+        let units = first_frame as usize + limits.frame_count_max as usize;
+        let range = Range::reserve(units * PAGE_SIZE)?;
+        let table = zeroed_table(limits.page_count_max as usize);
+        Ok(Space { range, table, first_frame, limits, mapped: false, publication })
+    }
+
+    /// Places the file over the first part of the range. Nothing may be in memory yet.
+    pub fn map_file(&mut self, file: &std::fs::File) -> std::io::Result<()> {
+        self.range.map_file(file, self.limits.page_count_max as usize * PAGE_SIZE)?;
+        self.mapped = true;
+        Ok(())
+    }
+
+    /// Whether the file is mapped.
+    pub fn is_mapped(&self) -> bool {
+        self.mapped
+    }
+
+    /// The bounds it was made with.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Where the page is.
+    pub fn place(&self, no: PageNo) -> Place {
+        match self.entry(no) {
+            NOWHERE => Place::Nowhere,
+            unit if unit < self.first_frame => Place::Mapped,
+            unit => Place::Frame(Frame(unit - self.first_frame)),
+        }
+    }
+
+    /// Says where the page is from now on. Only the writer calls this.
+    ///
+    /// A reader that already looked may go on using the old place: its memory stays as it is until the epochs passed.
+    pub fn put(&self, no: PageNo, place: Place) {
+        let unit = match place {
+            Place::Nowhere => NOWHERE,
+            Place::Mapped => {
+                assert!(self.mapped, "{no:?} placed in a mapping that does not exist");
+                no.0
+            }
+            Place::Frame(frame) => self.first_frame + frame.0,
+        };
+        // Release: the bytes were written before; a reader acquires them with the entry (or with the root).
+        self.table[no.0 as usize].store(unit, Ordering::Release);
+    }
+
+    /// The page's bytes, or none if it is not in memory.
+    ///
+    /// # Safety
+    ///
+    /// - For the life of the answer nobody writes the memory the page is in, and it is not given to another page: the
+    ///   page belongs to a version the caller has pinned, or the caller is (borrowed from) the writer, which alone
+    ///   hands memory out.
+    pub unsafe fn page(&self, no: PageNo) -> Option<&Page> {
+        let unit = self.entry(no);
+        if unit == NOWHERE {
+            return None;
+        }
+        // SAFETY: entries point at whole opened units inside the range, aligned to a page; that the bytes do not
+        // change is the caller's duty.
+        Some(unsafe { self.range.unit(unit).cast::<Page>().as_ref() })
+    }
+
+    /// The bytes of a frame, for writing.
+    ///
+    /// # Safety
+    ///
+    /// - The frame is open, and for the life of the answer nobody else reads or writes it.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "frames are handed out one by one; exclusive use is the caller's duty"
+    )]
+    pub unsafe fn frame_mut(&self, frame: Frame) -> &mut Page {
+        debug_assert!(frame.0 < self.limits.frame_count_max, "{frame:?} is beyond the range");
+        // SAFETY: the unit lies inside the range and is open; exclusive use is the caller's duty.
+        unsafe { self.range.unit(self.first_frame + frame.0).cast::<Page>().as_mut() }
+    }
+
+    /// Opens a chunk of frames for use and faults its memory in. May take milliseconds.
+    pub fn open_chunk(&self, first: Frame) -> std::io::Result<()> {
+        assert!(first.0.is_multiple_of(CHUNK_FRAMES), "{first:?} does not start a chunk");
+        assert!(first.0 + CHUNK_FRAMES <= self.limits.frame_count_max, "{first:?} is beyond the range");
+        self.range.open(self.first_frame + first.0, CHUNK_FRAMES)
+    }
+
+    /// Faults in `count` pages of the mapping from `first` on and locks them in memory.
+    ///
+    /// Errors: reading failed (the kernel reports it here instead of by SIGBUS), or locking is not allowed.
+    pub fn populate(&self, first: PageNo, count: u32) -> Result<(), Unpopulated> {
+        assert!(self.mapped, "nothing is mapped");
+        assert!(
+            first.0 + count <= self.limits.page_count_max,
+            "{count} pages from {first:?} are beyond the range"
+        );
+        self.range.populate(first.0, count)
+    }
+
+    /// Bytes of a page in the mapping, whatever the table says.
+    ///
+    /// # Safety
+    ///
+    /// - The page was populated, and nobody writes its slot of the file for the life of the answer.
+    pub unsafe fn mapped_page(&self, no: PageNo) -> &Page {
+        assert!(self.mapped && no.0 < self.limits.page_count_max, "{no:?} is not in a mapping");
+        // SAFETY: the unit lies in the mapping; that it is backed by the file and unchanging is the caller's duty.
+        unsafe { self.range.unit(no.0).cast::<Page>().as_ref() }
+    }
+
+    /// Where the mapping lies in memory: what a SIGBUS handler needs to name the page.
+    pub fn locator(&self) -> Locator {
+        let len = if self.mapped { self.limits.page_count_max as usize * PAGE_SIZE } else { 0 };
+        Locator { start: self.range.base.as_ptr() as usize, len }
+    }
+
+    fn entry(&self, no: PageNo) -> u32 {
+        match self.table.get(no.0 as usize) {
+            Some(entry) => entry.load(Ordering::Acquire),
+            None => NOWHERE,
+        }
+    }
+}
+
+/// From a faulting address to the page of the file. Plain numbers: safe to use in a signal handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Locator {
+    start: usize,
+    len: usize,
+}
+
+impl Locator {
+    /// The page of the mapped file at `address`, if it is one.
+    pub fn page_at(&self, address: usize) -> Option<PageNo> {
+        let offset = address.checked_sub(self.start)?;
+        (offset < self.len).then_some(PageNo((offset / PAGE_SIZE) as u32))
+    }
+}
+
+/// Why pages of the mapping are not resident.
+#[derive(Debug)]
+pub(super) enum Unpopulated {
+    /// The file could not be read.
+    Read(std::io::Error),
+    /// The memory may not be locked (RLIMIT_MEMLOCK, or too many mappings).
+    Unlockable,
+}
+
+/// `len` zeroed entries, untouched until used.
+fn zeroed_table(len: usize) -> Box<[AtomicU32]> {
+    let zeroes = vec![0u32; len].into_boxed_slice();
+    // SAFETY: AtomicU32 has the size, alignment and bit validity of u32, and the box is the only owner.
+    unsafe { Box::from_raw(Box::into_raw(zeroes) as *mut [AtomicU32]) }
+}
+
+/// A reserved range of addresses.
+#[derive(Debug)]
+struct Range {
+    base: NonNull<u8>,
+    #[cfg(not(miri))]
+    reservation: NonNull<u8>,
+    #[cfg(not(miri))]
+    reserved: usize,
+    #[cfg(miri)]
+    len: usize,
+}
+
+// SAFETY: the range is plain memory; who reads and writes which part of it when is settled by the duties of the
+// unsafe functions above, which hold across threads.
+unsafe impl Send for Range {}
+// SAFETY: as for Send; all methods take `&self` and are system calls or address arithmetic.
+unsafe impl Sync for Range {}
+
+const CHUNK_BYTES: usize = CHUNK_FRAMES as usize * PAGE_SIZE;
+
+impl Range {
+    /// Address of a unit. It is inside the range as long as `unit` is.
+    fn unit(&self, unit: u32) -> NonNull<u8> {
+        // SAFETY: callers pass units inside the range (table entries and asserted frame numbers), so the sum stays
+        // inside the one reservation.
+        unsafe { self.base.add(unit as usize * PAGE_SIZE) }
+    }
+}
+
+#[cfg(not(miri))]
+impl Range {
+    fn reserve(len: usize) -> std::io::Result<Range> {
+        let reserved = len + CHUNK_BYTES;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), reserved, libc::PROT_NONE, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        let reservation = NonNull::new(address.cast::<u8>()).expect("the kernel never places a mapping at 0");
+        let skip = reservation.as_ptr().align_offset(CHUNK_BYTES);
+        assert!(skip < CHUNK_BYTES, "alignment skips {skip} bytes");
+        // SAFETY: `skip` is below the CHUNK_BYTES by which the reservation is longer than the range.
+        let base = unsafe { reservation.add(skip) };
+        Ok(Range { base, reservation, reserved })
+    }
+
+    fn open(&self, first: u32, count: u32) -> std::io::Result<()> {
+        let (start, len) = (self.unit(first).as_ptr().cast(), count as usize * PAGE_SIZE);
+        // SAFETY: the units lie inside our own reservation, and giving them rights changes no bytes.
+        if unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // Both are advice: on an older kernel or without huge pages the first touch pays.
+        // SAFETY: as above; neither call changes bytes, it only backs untouched zeroes with memory.
+        unsafe {
+            libc::madvise(start, len, libc::MADV_HUGEPAGE);
+            libc::madvise(start, len, libc::MADV_POPULATE_WRITE);
+        }
+        Ok(())
+    }
+
+    fn map_file(&self, file: &std::fs::File, len: usize) -> std::io::Result<()> {
+        use std::os::fd::AsRawFd;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
+        let start = self.base.as_ptr().cast();
+        // SAFETY: replaces the first part of our own reservation, where nothing is in use yet; the range is longer
+        // than `len`, and `file` stays open for the duration of the call, which is all the kernel needs.
+        let address = unsafe { libc::mmap(start, len, libc::PROT_READ, flags, file.as_raw_fd(), 0) };
+        if address == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: advice on our own mapping. Random: a populate brings in what it names and nothing around it.
+        unsafe { libc::madvise(start, len, libc::MADV_RANDOM) };
+        Ok(())
+    }
+
+    fn populate(&self, first: u32, count: u32) -> Result<(), Unpopulated> {
+        let (start, len) = (self.unit(first).as_ptr(), count as usize * PAGE_SIZE);
+        // SAFETY: the units lie in our own mapping; populating and locking change no bytes.
+        if unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_READ) } != 0 {
+            return Err(Unpopulated::Read(std::io::Error::last_os_error()));
+        }
+        // SAFETY: as above.
+        if unsafe { libc::mlock(start.cast_const().cast(), len) } != 0 {
+            return Err(Unpopulated::Unlockable);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(miri))]
+impl Drop for Range {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `reserve` mapped; the last owner is gone, so no reference into it is left.
+        let outcome = unsafe { libc::munmap(self.reservation.as_ptr().cast(), self.reserved) };
+        debug_assert_eq!(outcome, 0, "unmapping our own range failed");
+    }
+}
+
+#[cfg(miri)]
+impl Range {
+    fn layout(len: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(len, PAGE_SIZE).expect("test limits are small")
+    }
+
+    fn reserve(len: usize) -> std::io::Result<Range> {
+        // SAFETY: limits are checked to be above zero.
+        let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(Range::layout(len)) }).expect("memory");
+        Ok(Range { base, len })
+    }
+
+    fn open(&self, _: u32, _: u32) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn map_file(&self, _: &std::fs::File, _: usize) -> std::io::Result<()> {
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
+    fn populate(&self, _: u32, _: u32) -> Result<(), Unpopulated> {
+        unreachable!("nothing can be mapped under Miri")
+    }
+}
+
+#[cfg(miri)]
+impl Drop for Range {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from `alloc_zeroed` with the same layout.
+        unsafe { std::alloc::dealloc(self.base.as_ptr(), Range::layout(self.len)) }
+    }
+}
