@@ -23,6 +23,9 @@ pub mod command;
 /// The seam to storage: operations, completions and their durability rules.
 pub mod disk;
 
+/// The log: frames into blocks, blocks into durable positions, and back after a crash.
+pub mod wal;
+
 /// The index file as checked pages; the only unsafe code of the engine.
 pub mod map;
 

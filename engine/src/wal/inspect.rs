@@ -1,0 +1,1 @@
+//! Reports on a log for an operator, and cuts a damaged one.

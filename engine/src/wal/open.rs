@@ -1,0 +1,101 @@
+//! Begins a new start: the fresh segment that must be durable before anything is served.
+//!
+//! Every start writes into a segment of its own, whether the last stop was orderly or not. So no block is ever
+//! rewritten, a write of a dead process that lands late hits nothing of ours, and the head of each start's first
+//! segment, with the nonce that makes its blocks known, is where clients' bytes never reach.
+
+use bytes::{Bytes, BytesMut};
+
+use super::layout::HEAD_BYTES;
+use super::recover::{RecoverError, Recovered, Standing};
+use super::segment::{Segment, Space, Spare};
+use super::writer::{Author, Config, Mode, Tail, Writer, head_block, seal};
+use crate::disk::{Disk, Durability, FileName, Op};
+
+/// Opens the log for writing after [`super::recover()`], in a fresh segment whose head is durable on return.
+///
+/// `nonce` is a random number of this start, never shown to clients. Blocks; creates a segment if there is no spare
+/// (a new data directory: 4 MiB). The directory is synced on the way, which makes the names of all kept segments
+/// durable too.
+pub fn open(
+    disk: &mut dyn Disk,
+    recovered: &Recovered,
+    config: Config,
+    nonce: u64,
+) -> Result<Writer, RecoverError> {
+    config.check();
+    let mut spares = usable_spares(disk, recovered, &config)?;
+    let active = fresh_segment(disk, recovered, &config, &mut spares)?;
+    let author = Author { identity: recovered.identity, start: recovered.start + 1, nonce };
+    let last = recovered.last();
+    let mut tail = Tail {
+        // The head's number is the one after this.
+        number: recovered.next_block - 1,
+        header_crc: recovered.header_crc,
+        hard_state: recovered.hard_state,
+        last,
+        conf_state: recovered.conf_state.clone().unwrap_or_default(),
+        promised: match recovered.standing {
+            Standing::Sound => None,
+            Standing::Recovering { promised } => Some(promised),
+        },
+        position: 0,
+        cut: recovered.cut,
+    };
+    let no_fsync = matches!(config.mode, Mode::NoFsync { .. });
+    let durable_upto = if no_fsync { 0 } else { recovered.cut - 1 };
+    let block = head_block(BytesMut::with_capacity(HEAD_BYTES), &tail);
+    let (data, header_crc) = seal(block, &author, &mut tail, durable_upto, no_fsync);
+    write_head(disk, active, data)?;
+    tail.number += 1;
+    tail.header_crc = header_crc;
+    let space = Space::new(&config, active, recovered.segments.clone(), spares, recovered.boundary.index);
+    Ok(Writer::new(config, author, space, tail))
+}
+
+/// The copy first: once the head is there, so is its stand-in.
+fn write_head(disk: &mut dyn Disk, active: Segment, data: Bytes) -> Result<(), RecoverError> {
+    let file = FileName::Log(active.number);
+    let durability = Durability::Synced;
+    disk.run(Op::Write { file, offset: active.len - HEAD_BYTES as u64, data: data.clone(), durability })?;
+    disk.run(Op::Write { file, offset: 0, data, durability })?;
+    Ok(())
+}
+
+/// Spares long enough for this configuration; others, such as one whose creation was cut short, are removed.
+fn usable_spares(
+    disk: &mut dyn Disk,
+    recovered: &Recovered,
+    config: &Config,
+) -> Result<Vec<Spare>, RecoverError> {
+    let mut usable = Vec::new();
+    for &spare in &recovered.spares {
+        let whole = spare.len % HEAD_BYTES as u64 == 0;
+        if whole && (config.shortest_segment()..=config.segment_bytes).contains(&spare.len) {
+            usable.push(spare);
+        } else {
+            disk.run(Op::Remove { file: FileName::LogSpare(spare.number) })?;
+        }
+    }
+    Ok(usable)
+}
+
+fn fresh_segment(
+    disk: &mut dyn Disk,
+    recovered: &Recovered,
+    config: &Config,
+    spares: &mut Vec<Spare>,
+) -> Result<Segment, RecoverError> {
+    let number = recovered.segments.last().map_or(1, |segment| segment.number + 1);
+    let spare = match spares.pop() {
+        Some(spare) => spare,
+        None => {
+            let number = recovered.spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1);
+            let spare = Spare { number, len: config.segment_bytes_first };
+            disk.run(Op::Create { file: FileName::LogSpare(number), len: spare.len })?;
+            spare
+        }
+    };
+    disk.run(Op::Rename { from: FileName::LogSpare(spare.number), to: FileName::Log(number) })?;
+    Ok(Segment { number, len: spare.len, max_index: recovered.last().index })
+}

@@ -1,0 +1,446 @@
+//! From the files of a log to the state to go on from, or a refusal.
+//!
+//! The story:
+//! 1. The survey finds all valid blocks. P is the greatest `durable_upto` among them.
+//! 2. The chain: from the first segment's head, each block must follow the one before by place, number and the CRC of
+//!    its header, or be the head of a later start that cut exactly here.
+//! 3. At the first block b that is missing: b > P is a torn tail, and the log ends before b. b <= P is damage. If the
+//!    next valid block needs no entry above the applied one, the index holds all that was lost: the log before it is
+//!    dropped and the chain goes on there. Otherwise acknowledged data is gone: a single member refuses, a member
+//!    of a group keeps what stands before b and is [`Standing::Recovering`].
+//! 4. The accepted blocks are replayed into entries, configuration and hard state.
+//! 5. Kept is not durable: what was read may sit in a cache only, so every segment is synced before anybody relies on
+//!    it. The directory is synced when [`super::open()`] renames the fresh segment.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::frame::{self, BadFrame};
+use super::layout::{HEADER_BYTES, flags};
+use super::replay::Replay;
+use super::segment::{Segment, Spare};
+use super::survey::{Found, Survey, survey};
+use super::{Entry, EntryId, HardState, Identity};
+use crate::disk::{self, Disk, DiskError, FileName, Op};
+
+/// Who else holds copies of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voters {
+    /// Nobody: what is lost here is lost.
+    Single,
+    /// Other members.
+    Group,
+}
+
+/// Whether this member may act on its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing that was promised is missing.
+    Sound,
+    /// Promises up to `promised` were made and are lost: no votes, no counting acks, no reads until the member has
+    /// matched the leader beyond it.
+    Recovering {
+        /// Highest index and term that any valid block proves.
+        promised: EntryId,
+    },
+}
+
+/// What the log says.
+#[derive(Clone, Debug)]
+pub struct Recovered {
+    /// Whose log it is.
+    pub identity: Identity,
+    /// Term and vote as last logged, commit clamped to the last entry.
+    pub hard_state: HardState,
+    /// The configuration as last logged; `None` in a new log.
+    pub conf_state: Option<Bytes>,
+    /// The entry before the first of `entries`: the applied one.
+    pub boundary: EntryId,
+    /// Entries above the boundary, without a gap.
+    pub entries: Vec<Entry>,
+    /// Whether promises are missing.
+    pub standing: Standing,
+    /// The last stop was orderly and nothing is missing.
+    pub clean: bool,
+    /// There was no log, or none whose first block had become durable.
+    pub fresh: bool,
+    /// What an operator should know, in sentences.
+    pub warnings: Vec<String>,
+    /// Number of the newest start; the next one is one more.
+    pub start: u64,
+    /// Number for the next block: above all that were ever seen.
+    pub next_block: u64,
+    /// The first block number that does not count any more.
+    pub cut: u64,
+    /// Header CRC of the last accepted block.
+    pub(super) header_crc: u32,
+    /// Segments, oldest first.
+    pub segments: Vec<Segment>,
+    /// Spares.
+    pub spares: Vec<Spare>,
+}
+
+impl Recovered {
+    /// The last entry, or the boundary if there is none.
+    pub fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.boundary, Entry::id)
+    }
+}
+
+/// Why the log cannot be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecoverError {
+    /// Reading or syncing failed.
+    Disk(DiskError),
+    /// The data directory belongs to another cluster or member.
+    Stranger {
+        /// A file that says so.
+        file: FileName,
+        /// Whose it is.
+        found: Identity,
+    },
+    /// Written by another version.
+    Format {
+        /// A file that says so.
+        file: FileName,
+        /// Its format.
+        format: u32,
+    },
+    /// A file that cannot be a segment.
+    SegmentLength {
+        /// Which one.
+        file: FileName,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// Acknowledged data is damaged, and this member has the only copy.
+    Damaged {
+        /// Where the first damaged block begins.
+        file: FileName,
+        /// Its offset.
+        offset: u64,
+        /// Number of the block.
+        block: u64,
+        /// First entry that may be lost.
+        index: u64,
+    },
+    /// A block shows that more was committed than the log holds, and this member has the only copy.
+    CommitLost {
+        /// Highest index known committed.
+        commit: u64,
+        /// Last valid entry.
+        last: u64,
+    },
+    /// The log and the index contradict each other.
+    Mismatch {
+        /// The entry that the index has applied.
+        applied: EntryId,
+        /// Its term in the log.
+        term: u64,
+    },
+    /// A block with right checksums and impossible content: a mistake of the writer.
+    Malformed {
+        /// Where the block is.
+        file: FileName,
+        /// Its offset.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl From<DiskError> for RecoverError {
+    fn from(error: DiskError) -> RecoverError {
+        RecoverError::Disk(error)
+    }
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecoverError::Disk(error) => write!(f, "the log cannot be read: {error}"),
+            RecoverError::Stranger { file, found } => write!(
+                f,
+                "{file} belongs to member {:x} of cluster {:x}; start with that member's data directory",
+                found.member, found.cluster
+            ),
+            RecoverError::Format { file, format } => write!(
+                f,
+                "{file} has log format {format}, and this version reads format {}; use the version that wrote it",
+                super::layout::FORMAT
+            ),
+            RecoverError::SegmentLength { file, len } => {
+                write!(f, "{file} has {len} bytes and cannot be a segment of the log")
+            }
+            RecoverError::Damaged { file, offset, block, index } => write!(
+                f,
+                "acknowledged data is damaged: block {block} at offset {offset} of {file}, entries from {index} on \
+                 may be lost; restore a backup, or cut the log there and accept the loss"
+            ),
+            RecoverError::CommitLost { commit, last } => write!(
+                f,
+                "entries up to {commit} were committed but the log ends at {last}; restore a backup, or cut the \
+                 log and accept the loss"
+            ),
+            RecoverError::Mismatch { applied, term } => write!(
+                f,
+                "the index applied entry {} of term {}, but the log has term {term} there: they belong to \
+                 different members",
+                applied.index, applied.term
+            ),
+            RecoverError::Malformed { file, offset, reason } => {
+                write!(f, "the block at offset {offset} of {file} is intact but makes no sense: {reason}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+/// Reads the log. `applied` is what the durable index has applied; entries up to there are not needed any more.
+///
+/// Blocks, reads every segment, and changes nothing but to sync what it keeps.
+pub fn recover(
+    disk: &mut dyn Disk,
+    identity: Identity,
+    applied: EntryId,
+    voters: Voters,
+) -> Result<Recovered, RecoverError> {
+    let policy = match voters {
+        Voters::Single => Policy::Refuse,
+        Voters::Group => Policy::Recover,
+    };
+    let recovered = judge(disk, identity, applied, policy)?;
+    for segment in &recovered.segments {
+        disk.run(Op::Sync { file: FileName::Log(segment.number) })?;
+    }
+    Ok(recovered)
+}
+
+/// What to do when acknowledged data is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Policy {
+    Refuse,
+    Recover,
+    /// An operator accepts the loss.
+    Accept,
+}
+
+/// Where the accepted blocks end.
+pub(super) struct Chain {
+    pub accepted: Vec<Found>,
+    /// Damage above the applied entry: the file, offset and number of the first block that is missing.
+    pub damage: Option<(FileName, u64, u64)>,
+    pub warnings: Vec<String>,
+}
+
+pub(super) fn judge(
+    disk: &mut dyn Disk,
+    identity: Identity,
+    applied: EntryId,
+    policy: Policy,
+) -> Result<Recovered, RecoverError> {
+    let survey = survey(disk, Some(identity))?;
+    let Chain { accepted, damage, mut warnings } = follow(&survey, applied.index);
+    let mut replay = Replay::new(applied);
+    for found in &accepted {
+        replay_block(disk, found, &mut replay)?;
+    }
+    let replayed = replay.finish(&mut warnings)?;
+    let newest = accepted.last();
+    let last = replayed.last;
+    if let Some((file, offset, block)) = damage
+        && policy == Policy::Refuse
+    {
+        return Err(RecoverError::Damaged { file, offset, block, index: last.index + 1 });
+    }
+    let mut hard_state = newest.map(|found| found.header.hard_state).unwrap_or_default();
+    let committed = survey.live.iter().map(|found| found.header.hard_state.commit).max().unwrap_or(0);
+    if committed > last.index && policy == Policy::Refuse {
+        return Err(RecoverError::CommitLost { commit: committed, last: last.index });
+    }
+    let mut promised = replayed.promised;
+    if damage.is_some() || replayed.behind {
+        let proven = survey.promised();
+        let proven = EntryId { index: proven.index.max(last.index), term: proven.term.max(last.term) };
+        promised =
+            Some(promised.map_or(proven, |p| EntryId {
+                index: p.index.max(proven.index),
+                term: p.term.max(proven.term),
+            }));
+        // The newest vote that can still be read: never vote differently in that term.
+        if let Some(later) = survey.live.iter().max_by_key(|found| found.header.number)
+            && later.header.hard_state.term >= hard_state.term
+        {
+            hard_state = later.header.hard_state;
+        }
+    }
+    hard_state.commit = hard_state.commit.clamp(applied.index, last.index.max(applied.index));
+    let standing = match (promised, policy) {
+        (Some(promised), Policy::Recover) => Standing::Recovering { promised },
+        (Some(promised), Policy::Refuse) if !replayed.behind => {
+            return Err(RecoverError::CommitLost { commit: promised.index, last: last.index });
+        }
+        _ => Standing::Sound,
+    };
+    let cut_off =
+        survey.live.iter().any(|found| newest.is_none_or(|n| found.header.number > n.header.number));
+    let stopped = newest.is_some_and(|found| found.header.flags & flags::CLEAN != 0);
+    Ok(Recovered {
+        identity,
+        hard_state,
+        conf_state: replayed.conf_state,
+        boundary: applied,
+        entries: replayed.entries,
+        standing,
+        clean: stopped && !cut_off && damage.is_none() && standing == Standing::Sound,
+        fresh: survey.live.is_empty() && survey.orphans.is_empty(),
+        warnings,
+        start: survey.start_max,
+        next_block: survey.number_max + 1,
+        cut: newest.map_or(1, |found| found.header.number + 1),
+        header_crc: newest.map_or(0, |found| found.header_crc),
+        segments: segments(&survey, &accepted, last.index),
+        spares: survey.spares,
+    })
+}
+
+/// Which blocks count.
+pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
+    let mut chain = Chain { accepted: Vec::new(), damage: None, warnings: Vec::new() };
+    for file in &survey.repaired_heads {
+        chain.warnings.push(format!("the head of {file} is damaged; its copy was used"));
+    }
+    for &(file, offset) in &survey.orphans {
+        chain.warnings.push(format!(
+            "{file} holds a block at offset {offset} whose segment's head is gone, copy and all; it does not count"
+        ));
+    }
+    // A log's first segment was written with zeroes: what looks like a block there is one.
+    if let (true, Some(&(file, offset))) = (survey.live.is_empty(), survey.orphans.first()) {
+        chain.damage = Some((file, offset, 1));
+        return chain;
+    }
+    let proven = survey.proven();
+    loop {
+        let last = chain.accepted.last();
+        if let Some(next) = next_in_chain(survey, last) {
+            chain.accepted.push(next.clone());
+            continue;
+        }
+        let number = last.map_or(0, |found| found.header.number);
+        let place = last.map(|found| found.place());
+        let rest =
+            survey.live.iter().filter(|found| found.header.number > number && Some(found.place()) > place);
+        let Some(resume) = rest.min_by_key(|found| (found.header.number, found.place())) else {
+            note_tail(survey, last, &mut chain.warnings);
+            return chain;
+        };
+        // The first segment's head was durable before anything else was written.
+        let missing = last.map_or(1, |found| found.header.number + 1);
+        if last.is_some() && missing > proven {
+            note_tail(survey, last, &mut chain.warnings);
+            return chain;
+        }
+        let (file, offset) = first_broken(survey, last, resume);
+        if resume.header.first_index > applied + 1 {
+            chain.damage = Some((file, offset, missing));
+            return chain;
+        }
+        chain.warnings.push(format!(
+            "{file} is damaged at offset {offset}; the index already holds what was there, the log before block {} \
+             is dropped",
+            resume.header.number
+        ));
+        chain.accepted.clear();
+        chain.accepted.push(resume.clone());
+    }
+}
+
+/// The block that follows `last`, or the first of all.
+fn next_in_chain<'a>(survey: &'a Survey, last: Option<&Found>) -> Option<&'a Found> {
+    let Some(last) = last else {
+        let &(first_segment, _) = survey.segments.first()?;
+        return survey.live.iter().find(|found| found.place() == (first_segment, 0) && found.start.is_some());
+    };
+    let follows = |found: &&Found| found.header.previous == last.header_crc;
+    let number = last.header.number + 1;
+    let same_start =
+        |found: &&Found| found.header.start == last.header.start && found.header.number == number;
+    let beside = survey.live.iter().filter(same_start).filter(follows).find(|found| {
+        found.place() == (last.segment, last.end()) || (found.segment > last.segment && found.offset == 0)
+    });
+    beside.or_else(|| {
+        let cuts_here = |found: &&Found| {
+            found.header.start > last.header.start
+                && found.segment > last.segment
+                && found.start.is_some_and(|start| start.cut == number)
+        };
+        survey.live.iter().filter(follows).filter(cuts_here).max_by_key(|found| found.header.start)
+    })
+}
+
+/// Where to point an operator: the first place between `last` and `resume` that once was a block, or where the
+/// missing one should begin.
+fn first_broken(survey: &Survey, last: Option<&Found>, resume: &Found) -> (FileName, u64) {
+    let from = last.map_or((0, 0), |found| (found.segment, found.end()));
+    let expected = last.map_or((FileName::Log(resume.segment), 0), |found| (found.file(), found.end()));
+    let between = survey.broken.iter().find(|broken| {
+        let FileName::Log(segment) = broken.file else { return false };
+        let place = (segment, broken.offset);
+        place >= from && place < resume.place()
+    });
+    between.map_or(expected, |broken| (broken.file, broken.offset))
+}
+
+fn note_tail(survey: &Survey, last: Option<&Found>, warnings: &mut Vec<String>) {
+    let Some(last) = last else {
+        return;
+    };
+    let beyond = survey.live.iter().filter(|found| found.header.number > last.header.number).count();
+    let torn = survey.broken.iter().any(|broken| broken.file == last.file() && broken.offset == last.end());
+    if torn || beyond > 0 {
+        warnings.push(format!(
+            "{} ends in a torn write at offset {}: it and {beyond} blocks after it were never acknowledged and are cut",
+            last.file(),
+            last.end()
+        ));
+    }
+}
+
+fn replay_block(disk: &mut dyn Disk, found: &Found, replay: &mut Replay) -> Result<(), RecoverError> {
+    let at = found.read_at + HEADER_BYTES as u64;
+    let body = disk::read(disk, found.file(), at, found.header.body_length as usize)?;
+    let malformed =
+        |reason: String| RecoverError::Malformed { file: found.file(), offset: found.offset, reason };
+    if crc32fast::hash(&body) != found.header.body_crc {
+        return Err(malformed("it changed while it was read".into()));
+    }
+    let frames = frame::decode(&body)
+        .map_err(|BadFrame { offset, reason }| malformed(format!("the frame at {offset} {reason}")))?;
+    if found.header.flags & flags::RECOVERING == 0 {
+        replay.caught_up();
+    }
+    for frame in frames {
+        replay.frame(frame).map_err(malformed)?;
+    }
+    Ok(())
+}
+
+/// The segments, each with the highest entry that it or one before it holds.
+fn segments(survey: &Survey, accepted: &[Found], last_index: u64) -> Vec<Segment> {
+    let mut max_index = 0;
+    survey
+        .segments
+        .iter()
+        .map(|&(number, len)| {
+            let in_it = || accepted.iter().filter(|found| found.segment == number);
+            max_index = match in_it().map(|found| found.header.last_index).max() {
+                Some(max) => max_index.max(max),
+                None => max_index.max(last_index),
+            };
+            Segment { number, len, max_index }
+        })
+        .collect()
+}

@@ -1,0 +1,238 @@
+//! Segments: where the next block goes, zeroed files ahead of it, and reuse of those behind.
+//!
+//! Files are written with zeroes before use, because a synced write into allocated but unwritten extents also commits
+//! file system metadata (measured: half the rate). A file that is no longer needed is renamed to be a spare, so a
+//! busy log allocates nothing.
+//!
+//! One operation is under way at a time: a power cut then never leaves a hole in the row of segments.
+
+use std::collections::VecDeque;
+
+use super::layout::HEAD_BYTES;
+use super::writer::Config;
+use crate::disk::{DiskError, FileName, Op};
+
+/// A file of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Number in the file name; grows with every segment taken into use.
+    pub number: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Highest entry index it holds.
+    pub max_index: u64,
+}
+
+/// A zero-written file that waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spare {
+    /// Number in the file name; says nothing about order.
+    pub number: u64,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// The files of a log that is open for writing.
+pub(super) struct Space {
+    segment_bytes: u64,
+    ahead_bytes_min: u64,
+    active: Segment,
+    offset: u64,
+    next: Option<Segment>,
+    spares: VecDeque<Spare>,
+    /// Segments before the active one, oldest first.
+    retained: VecDeque<Segment>,
+    next_log: u64,
+    next_spare: u64,
+    /// Applied index of the newest durable checkpoint.
+    checkpoint: u64,
+    /// Applied index of the one before: segments up to here are free.
+    releasable: u64,
+    underway: Option<Work>,
+    /// The last attempt to create a spare found the disk full.
+    full: bool,
+}
+
+/// The operation under way.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    /// A new spare.
+    Create(Spare),
+    /// The spare becomes the next segment.
+    Promote(Segment),
+    /// The oldest segment becomes a spare.
+    Recycle(Spare),
+    /// The oldest segment goes away.
+    Remove,
+}
+
+impl Space {
+    /// `active` holds nothing but its head; `retained` and `spares` are the other files there are. `checkpoint` is
+    /// the applied index of the durable index.
+    pub fn new(
+        config: &Config,
+        active: Segment,
+        retained: Vec<Segment>,
+        spares: Vec<Spare>,
+        checkpoint: u64,
+    ) -> Space {
+        assert!(
+            retained.windows(2).all(|w| w[0].number < w[1].number),
+            "segments out of order: {retained:?}"
+        );
+        Space {
+            segment_bytes: config.segment_bytes,
+            ahead_bytes_min: config.ahead_bytes_min,
+            active,
+            offset: HEAD_BYTES as u64,
+            next: None,
+            next_spare: spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1),
+            spares: spares.into(),
+            retained: retained.into(),
+            next_log: active.number + 1,
+            checkpoint,
+            releasable: 0,
+            underway: None,
+            full: false,
+        }
+    }
+
+    /// Takes `len` bytes of the active segment: file and offset, or `None` when it cannot hold them.
+    pub fn place(&mut self, len: usize, max_index: u64) -> Option<(FileName, u64)> {
+        let len = len as u64;
+        if self.offset + len > self.active.len - HEAD_BYTES as u64 {
+            return None;
+        }
+        let at = self.offset;
+        self.offset += len;
+        self.active.max_index = self.active.max_index.max(max_index);
+        Some((FileName::Log(self.active.number), at))
+    }
+
+    /// Goes on to the next segment, if one is ready; the caller writes its head at 0 and the copy of the head at
+    /// the returned offset.
+    pub fn advance(&mut self) -> Option<(FileName, u64)> {
+        let next = self.next.take()?;
+        self.retained.push_back(std::mem::replace(&mut self.active, next));
+        self.active.max_index = self.retained.back().map_or(0, |before| before.max_index);
+        self.offset = HEAD_BYTES as u64;
+        Some((FileName::Log(next.number), next.len - HEAD_BYTES as u64))
+    }
+
+    /// The next operation on files, if one is due. `head_durable`: the active segment's head is on disk, so that
+    /// older segments no longer hold the only copy of term, vote and configuration.
+    pub fn poll(&mut self, head_durable: bool) -> Option<Op> {
+        if self.underway.is_some() {
+            return None;
+        }
+        let (work, op) = self.due(head_durable)?;
+        self.underway = Some(work);
+        Some(op)
+    }
+
+    fn due(&mut self, head_durable: bool) -> Option<(Work, Op)> {
+        if self.next.is_none()
+            && let Some(spare) = self.spares.pop_front()
+        {
+            let segment = Segment { number: self.next_log, len: spare.len, max_index: 0 };
+            self.next_log += 1;
+            let (from, to) = (FileName::LogSpare(spare.number), FileName::Log(segment.number));
+            return Some((Work::Promote(segment), Op::Rename { from, to }));
+        }
+        let wanted = self.wanted();
+        if head_durable
+            && let Some(&oldest) = self.retained.front().filter(|s| s.max_index <= self.releasable)
+        {
+            let file = FileName::Log(oldest.number);
+            if self.ahead() >= wanted {
+                return Some((Work::Remove, Op::Remove { file }));
+            }
+            let spare = self.new_spare(oldest.len);
+            let to = FileName::LogSpare(spare.number);
+            return Some((Work::Recycle(spare), Op::Rename { from: file, to }));
+        }
+        if self.ahead() < wanted && !self.full {
+            let spare = self.new_spare(self.len_to_create());
+            let file = FileName::LogSpare(spare.number);
+            return Some((Work::Create(spare), Op::Create { file, len: spare.len }));
+        }
+        None
+    }
+
+    /// Reports the outcome of the operation [`Space::poll`] returned. A full disk is not a failure: what is zeroed
+    /// already is still there, and [`Space::needs_space`] says so in time.
+    pub fn on_completed(&mut self, outcome: Result<(), DiskError>) -> Result<(), DiskError> {
+        let work = self.underway.take().expect("no operation on segments is under way");
+        match (work, outcome) {
+            (Work::Create(_), Err(error)) if is_full(&error) => self.full = true,
+            (_, Err(error)) => return Err(error),
+            (Work::Create(spare), Ok(())) => self.spares.push_back(spare),
+            (Work::Promote(segment), Ok(())) => self.next = Some(segment),
+            (Work::Recycle(spare), Ok(())) => {
+                self.retained.pop_front();
+                self.spares.push_back(spare);
+            }
+            (Work::Remove, Ok(())) => {
+                self.retained.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// A checkpoint up to `upto` is durable. What only the one before needed is free now: both checkpoints on disk
+    /// can still be opened.
+    pub fn release(&mut self, upto: u64) {
+        assert!(upto >= self.checkpoint, "checkpoints went back from {} to {upto}", self.checkpoint);
+        self.releasable = self.checkpoint;
+        self.checkpoint = upto;
+        self.full = false;
+    }
+
+    /// Tries again to create what a full disk refused.
+    pub fn retry_space(&mut self) {
+        self.full = false;
+    }
+
+    /// The disk has no room for the zeroed space that should be ahead.
+    pub fn needs_space(&self) -> bool {
+        self.full
+    }
+
+    /// Bytes of all files.
+    pub fn total_bytes(&self) -> u64 {
+        let retained: u64 = self.retained.iter().map(|segment| segment.len).sum();
+        retained + self.active.len + self.zeroed()
+    }
+
+    /// Zeroed bytes that can still be written.
+    pub fn ahead(&self) -> u64 {
+        self.active.len - self.offset + self.zeroed()
+    }
+
+    fn zeroed(&self) -> u64 {
+        let spares: u64 = self.spares.iter().map(|spare| spare.len).sum();
+        spares + self.next.map_or(0, |segment| segment.len)
+    }
+
+    /// As much ahead as is retained: a small log stays small, a busy one has two whole segments in reserve.
+    fn wanted(&self) -> u64 {
+        let retained: u64 = self.retained.iter().map(|segment| segment.len).sum();
+        (retained + self.offset).clamp(self.ahead_bytes_min, self.ahead_bytes_min.max(2 * self.segment_bytes))
+    }
+
+    /// Twice the largest there is, up to the configured size.
+    fn len_to_create(&self) -> u64 {
+        let largest = self.retained.iter().map(|segment| segment.len).max().unwrap_or(0).max(self.active.len);
+        (2 * largest).min(self.segment_bytes)
+    }
+
+    fn new_spare(&mut self, len: u64) -> Spare {
+        let number = self.next_spare;
+        self.next_spare += 1;
+        Spare { number, len }
+    }
+}
+
+fn is_full(error: &DiskError) -> bool {
+    matches!(error.kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}

@@ -1,0 +1,277 @@
+//! What valid blocks lie where: the evidence that recovery judges.
+//!
+//! A survey reads every segment once and looks at each 4 KiB boundary that is not inside a valid block. A block is
+//! evidence when header and body have the right checksums, cluster and member are ours and its nonce is *known*: it
+//! stands in a segment head, which is a place that clients' bytes never reach. Without the nonce, bytes that a
+//! client stored could pass for a block once the real one around them is damaged.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use super::frame::{self, Frame, Start};
+use super::layout::{FORMAT, HEAD_BYTES, HEADER_BYTES, Header, HeaderError, SEGMENT_BYTES_MAX};
+use super::recover::RecoverError;
+use super::segment::Spare;
+use super::{EntryId, Identity};
+use crate::disk::{self, BLOCK_SIZE, Disk, FileName};
+
+/// A valid block.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub header: Header,
+    pub header_crc: u32,
+    /// Number of the segment.
+    pub segment: u64,
+    /// Where the block belongs.
+    pub offset: u64,
+    /// Where it was read: elsewhere only for a head whose copy stands in for it.
+    pub read_at: u64,
+    /// What it says of the log before, if it is the head of a segment.
+    pub start: Option<Start>,
+}
+
+impl Found {
+    pub fn end(&self) -> u64 {
+        self.offset + u64::from(self.header.length)
+    }
+
+    pub fn file(&self) -> FileName {
+        FileName::Log(self.segment)
+    }
+
+    /// Place in the row of all bytes of the log.
+    pub fn place(&self) -> (u64, u64) {
+        (self.segment, self.offset)
+    }
+}
+
+/// A place where a block began once and no valid one does now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which file.
+    pub file: FileName,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong.
+    pub reason: &'static str,
+}
+
+/// All that can be told without judging it.
+pub(super) struct Survey {
+    /// Numbers and lengths of the segments, in order.
+    pub segments: Vec<(u64, u64)>,
+    pub spares: Vec<Spare>,
+    /// Valid blocks in order of place, void ones left out.
+    pub live: Vec<Found>,
+    /// Valid blocks that a later start has cut off.
+    pub void: Vec<Found>,
+    pub broken: Vec<Broken>,
+    /// Heads that only their copy could tell.
+    pub repaired_heads: Vec<FileName>,
+    /// Blocks with right checksums, our identity and an unknown nonce from a start later than any known one: the
+    /// heads of their segment are gone, or a client forged them.
+    pub orphans: Vec<(FileName, u64)>,
+    /// Highest start and number that any block of this member carries, known nonce or not.
+    pub start_max: u64,
+    pub number_max: u64,
+}
+
+impl Survey {
+    /// P: everything up to this block number was reported durable.
+    pub fn proven(&self) -> u64 {
+        self.live.iter().map(|found| found.header.durable_upto).max().unwrap_or(0)
+    }
+
+    /// Highest entry and term that any block shows to have been promised.
+    pub fn promised(&self) -> EntryId {
+        EntryId {
+            index: self.live.iter().map(|found| found.header.last_index).max().unwrap_or(0),
+            term: self.live.iter().map(|found| found.header.hard_state.term).max().unwrap_or(0),
+        }
+    }
+}
+
+/// Reads the whole log of `identity`, or of whoever wrote the first valid head.
+pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<Survey, RecoverError> {
+    let files = disk.list()?;
+    let mut survey = Survey {
+        segments: Vec::new(),
+        spares: Vec::new(),
+        live: Vec::new(),
+        void: Vec::new(),
+        broken: Vec::new(),
+        repaired_heads: Vec::new(),
+        orphans: Vec::new(),
+        start_max: 0,
+        number_max: 0,
+    };
+    for (file, len) in files {
+        match file {
+            FileName::Log(number) => survey.segments.push((number, len)),
+            FileName::LogSpare(number) => survey.spares.push(Spare { number, len }),
+            FileName::History(_) | FileName::Index => {}
+        }
+    }
+    survey.segments.sort_unstable();
+    let heads = read_heads(disk, &survey.segments)?;
+    let author = heads.iter().flatten().next().map(|head| head.header.identity);
+    let Some(identity) = identity.or(author) else {
+        return Ok(survey);
+    };
+    let ours = |found: &&Found| found.header.identity == identity;
+    if let Some(stranger) = heads.iter().flatten().find(|found| !ours(found)) {
+        return Err(RecoverError::Stranger { file: stranger.file(), found: stranger.header.identity });
+    }
+    let nonces: BTreeSet<u64> = heads.iter().flatten().map(|head| head.header.nonce).collect();
+    let start_known = heads.iter().flatten().map(|head| head.header.start).max().unwrap_or(0);
+    let known = Known { identity, nonces, start: start_known };
+    for (&(number, len), head) in survey.segments.clone().iter().zip(heads) {
+        scan(disk, number, len, head, &known, &mut survey)?;
+    }
+    let starts: Vec<(u64, u64)> = survey
+        .live
+        .iter()
+        .filter_map(|found| found.start.map(|start| (found.header.start, start.cut)))
+        .collect();
+    let is_void = |found: &Found| {
+        starts.iter().any(|&(start, cut)| found.header.start < start && found.header.number >= cut)
+    };
+    let (void, live) = std::mem::take(&mut survey.live).into_iter().partition(is_void);
+    survey.void = void;
+    survey.live = live;
+    Ok(survey)
+}
+
+/// The head of each segment, from its copy when the first one is damaged.
+fn read_heads(disk: &mut dyn Disk, segments: &[(u64, u64)]) -> Result<Vec<Option<Found>>, RecoverError> {
+    let mut heads = Vec::with_capacity(segments.len());
+    for &(number, len) in segments {
+        let file = FileName::Log(number);
+        if len > SEGMENT_BYTES_MAX {
+            return Err(RecoverError::SegmentLength { file, len });
+        }
+        heads.push(None);
+        if len % BLOCK_SIZE as u64 != 0 || len < 2 * HEAD_BYTES as u64 {
+            continue;
+        }
+        let mut formats = Vec::new();
+        for read_at in [0, len - HEAD_BYTES as u64] {
+            let bytes = disk::read(disk, file, read_at, HEAD_BYTES)?;
+            match Header::decode(&bytes) {
+                Err(HeaderError::Format(format)) => return Err(RecoverError::Format { file, format }),
+                Err(HeaderError::Checksum(format)) if format != FORMAT => formats.push(format),
+                _ => {}
+            }
+            let head = valid_block(&bytes, 0).and_then(|(header, header_crc)| {
+                let start = start_of(&bytes.slice(HEADER_BYTES..HEADER_BYTES + header.body_length as usize))?;
+                Some(Found { header, header_crc, segment: number, offset: 0, read_at, start: Some(start) })
+            });
+            if head.is_some() {
+                *heads.last_mut().expect("just pushed") = head;
+                break;
+            }
+        }
+        if let [format, copy] = formats[..]
+            && format == copy
+        {
+            return Err(RecoverError::Format { file, format });
+        }
+    }
+    Ok(heads)
+}
+
+fn start_of(body: &Bytes) -> Option<Start> {
+    match frame::decode(body).ok()?.first() {
+        Some(&Frame::Start(start)) => Some(start),
+        _ => None,
+    }
+}
+
+/// What makes a block ours.
+struct Known {
+    identity: Identity,
+    nonces: BTreeSet<u64>,
+    /// Newest start that a head tells of.
+    start: u64,
+}
+
+/// Looks at every block boundary of one segment.
+fn scan(
+    disk: &mut dyn Disk,
+    number: u64,
+    len: u64,
+    head: Option<Found>,
+    known: &Known,
+    survey: &mut Survey,
+) -> Result<(), RecoverError> {
+    let file = FileName::Log(number);
+    let whole_blocks = len / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
+    let bytes = disk::read(disk, file, 0, whole_blocks as usize)?;
+    let end = bytes.len().saturating_sub(HEAD_BYTES);
+    let mut at = 0;
+    if let Some(head) = head {
+        if head.read_at != 0 {
+            survey.broken.push(Broken { file, offset: 0, reason: "the head is damaged; its copy is not" });
+            survey.repaired_heads.push(file);
+        }
+        at = head.header.length as usize;
+        note(survey, &head.header);
+        survey.live.push(head);
+    }
+    while at + HEADER_BYTES <= end {
+        let step = match valid_block(&bytes[..end], at) {
+            Some((header, header_crc)) if known.has(&header) => {
+                note(survey, &header);
+                let length = header.length as usize;
+                let offset = at as u64;
+                let found =
+                    Found { header, header_crc, segment: number, offset, read_at: offset, start: None };
+                survey.live.push(found);
+                length
+            }
+            Some((header, _)) if header.identity == known.identity => {
+                note(survey, &header);
+                if header.start > known.start {
+                    survey.orphans.push((file, at as u64));
+                }
+                BLOCK_SIZE
+            }
+            Some(_) => BLOCK_SIZE,
+            None => {
+                match Header::decode(&bytes[at..]) {
+                    Ok((header, _)) if known.has(&header) => {
+                        survey.broken.push(Broken { file, offset: at as u64, reason: "the body is damaged" });
+                    }
+                    Err(HeaderError::Checksum(_)) => {
+                        let reason = "the header is damaged";
+                        survey.broken.push(Broken { file, offset: at as u64, reason });
+                    }
+                    _ => {}
+                }
+                BLOCK_SIZE
+            }
+        };
+        at += step;
+    }
+    Ok(())
+}
+
+impl Known {
+    fn has(&self, header: &Header) -> bool {
+        header.identity == self.identity && self.nonces.contains(&header.nonce)
+    }
+}
+
+fn note(survey: &mut Survey, header: &Header) {
+    survey.start_max = survey.start_max.max(header.start);
+    survey.number_max = survey.number_max.max(header.number);
+}
+
+/// The header of the block at `at`, if both checksums are right and it lies within `bytes`.
+fn valid_block(bytes: &[u8], at: usize) -> Option<(Header, u32)> {
+    let (header, crc) = Header::decode(&bytes[at..]).ok()?;
+    let block = bytes.get(at..at.checked_add(header.length as usize)?)?;
+    let body = block.get(HEADER_BYTES..HEADER_BYTES.checked_add(header.body_length as usize)?)?;
+    (crc32fast::hash(body) == header.body_crc).then_some((header, crc))
+}

@@ -1,0 +1,663 @@
+//! Group commit without input or output: frames in, disk operations out, a durable position back.
+//!
+//! The story of an entry:
+//! 1. `push_entries` encodes it into the open block, under a position that the caller lets grow.
+//! 2. `poll` closes the block and emits its write as soon as the batching rules allow (below).
+//! 3. `on_completed` hears that the write, and in fdatasync mode the sync after it, is done.
+//! 4. `durable` is the position up to which all blocks are done, in their order: completions out of order wait.
+//!
+//! Batching has no timer: with nothing in flight a block goes at once; with some in flight it goes when 16 KiB wait or
+//! the caller's loop turn brought no proposal; with K in flight frames collect. Segment heads and seals are light: nobody
+//! waits for them alone, so they do not count as in flight.
+//!
+//! A failed operation ends the log for this process: what the kernel did with the data is unknown, so nothing more is
+//! acknowledged, and a retry could report success for bytes that were dropped (PostgreSQL's "fsyncgate").
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::block::{Block, aligned_buffer};
+use super::frame::{self, Start};
+use super::layout::{CONF_STATE_BYTES_MAX, FRAME_BYTES, HEAD_BYTES, HEADER_BYTES, Header, flags, padded};
+use super::segment::Space;
+use super::{Entry, EntryId, HardState, Identity};
+use crate::disk::{DiskError, Durability, FileName, Op, Outcome, Owner, Token};
+
+/// How blocks become durable; one mode a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Each write is durable by its own completion; up to `depth` in flight.
+    Dsync {
+        /// At least 1.
+        depth: usize,
+    },
+    /// A write, then a sync submitted after it completed; one such pair at a time.
+    Fdatasync,
+    /// Completion counts as durable although it is not (`--unsafe-no-fsync`); up to `depth` in flight.
+    NoFsync {
+        /// At least 1.
+        depth: usize,
+    },
+}
+
+/// Sizes and mode of a log. Sizes are multiples of 4096.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How blocks become durable.
+    pub mode: Mode,
+    /// A block grows up to here, unless its first entry needs more.
+    pub block_bytes_max: usize,
+    /// With something in flight, this much is enough to go at once.
+    pub batch_bytes: usize,
+    /// Longest entry: the request limit and what raft and the command add.
+    pub entry_bytes_max: usize,
+    /// Length of a segment of a grown log.
+    pub segment_bytes: u64,
+    /// Length of the first segment of all; later ones double up to `segment_bytes`.
+    pub segment_bytes_first: u64,
+    /// Least zeroed space ahead.
+    pub ahead_bytes_min: u64,
+    /// Idle time after which a seal protects the last blocks.
+    pub seal_after: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            mode: Mode::Dsync { depth: 4 },
+            block_bytes_max: 256 << 10,
+            batch_bytes: 16 << 10,
+            entry_bytes_max: (1536 << 10) + (512 << 10),
+            segment_bytes: 64 << 20,
+            segment_bytes_first: 4 << 20,
+            ahead_bytes_min: 8 << 20,
+            seal_after: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Config {
+    /// Longest block: one entry of the greatest length alone.
+    pub fn longest_block(&self) -> usize {
+        padded(HEADER_BYTES + FRAME_BYTES + self.entry_bytes_max).max(self.block_bytes_max)
+    }
+
+    /// Shortest segment that is of use: its head, the longest block, the head's copy.
+    pub fn shortest_segment(&self) -> u64 {
+        (2 * HEAD_BYTES + self.longest_block()) as u64
+    }
+
+    pub(super) fn check(&self) {
+        let depth = self.depth();
+        assert!((1..=DEPTH_MAX).contains(&depth), "{depth} writes in flight");
+        assert!(
+            self.segment_bytes_first >= self.shortest_segment()
+                && self.segment_bytes >= self.segment_bytes_first,
+            "segments of {} and {} bytes do not hold a block of {}",
+            self.segment_bytes_first,
+            self.segment_bytes,
+            self.longest_block()
+        );
+        assert!(
+            self.segment_bytes <= super::layout::SEGMENT_BYTES_MAX,
+            "segments of {} bytes",
+            self.segment_bytes
+        );
+    }
+
+    fn depth(&self) -> usize {
+        match self.mode {
+            Mode::Dsync { depth } | Mode::NoFsync { depth } => depth,
+            Mode::Fdatasync => 1,
+        }
+    }
+}
+
+const DEPTH_MAX: usize = 64;
+
+/// The log failed; only a new process may open it again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalFailure {
+    /// The operation that failed first.
+    pub error: DiskError,
+}
+
+impl fmt::Display for WalFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the log failed and takes no more writes: {}", self.error)
+    }
+}
+
+impl std::error::Error for WalFailure {}
+
+/// A submitted block.
+struct Flight {
+    number: u64,
+    position: u64,
+    file: FileName,
+    /// The operation it waits for.
+    token: u64,
+    stage: Stage,
+    light: bool,
+    /// Kept so that the buffer can be used again.
+    data: Bytes,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Writing,
+    Written,
+    Syncing,
+    Done,
+}
+
+/// State as of the last submitted block: what the next header and the next segment head repeat.
+pub(super) struct Tail {
+    pub number: u64,
+    pub header_crc: u32,
+    pub hard_state: HardState,
+    pub last: EntryId,
+    pub conf_state: Bytes,
+    pub promised: Option<EntryId>,
+    pub position: u64,
+    /// Number that the first block after the cut would have had; see [`Start::cut`].
+    pub cut: u64,
+}
+
+/// Who writes: the constant part of every header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Author {
+    pub identity: Identity,
+    pub start: u64,
+    pub nonce: u64,
+}
+
+/// The log, open for writing. Made by [`super::open`].
+pub struct Writer {
+    config: Config,
+    author: Author,
+    space: Space,
+    tail: Tail,
+    /// Blocks not submitted yet, oldest first; frames go into the last one.
+    waiting: VecDeque<Block>,
+    waiting_bytes: usize,
+    flights: VecDeque<Flight>,
+    /// State as of the last push.
+    last: EntryId,
+    hard_state: HardState,
+    promised: Option<EntryId>,
+    position: u64,
+    durable_position: u64,
+    durable_number: u64,
+    active_head: u64,
+    head_copy: Option<Op>,
+    copies: Vec<u64>,
+    space_token: Option<u64>,
+    next_token: u64,
+    idle_since: Option<Instant>,
+    sealed: bool,
+    buffers: Vec<BytesMut>,
+    failure: Option<WalFailure>,
+}
+
+impl Writer {
+    /// `tail` is the head block just made durable in a fresh segment.
+    pub(super) fn new(config: Config, author: Author, space: Space, tail: Tail) -> Writer {
+        config.check();
+        Writer {
+            last: tail.last,
+            hard_state: tail.hard_state,
+            promised: tail.promised,
+            position: 0,
+            durable_position: 0,
+            durable_number: tail.number,
+            active_head: tail.number,
+            config,
+            author,
+            space,
+            tail,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            flights: VecDeque::new(),
+            head_copy: None,
+            copies: Vec::new(),
+            space_token: None,
+            next_token: 0,
+            idle_since: None,
+            sealed: true,
+            buffers: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Logs `entries`, which follow the last one. They are durable together, at `position`.
+    ///
+    /// Positions never go back. After a failure all pushes are dropped: nothing can become durable any more.
+    pub fn push_entries(&mut self, position: u64, entries: &[Entry]) {
+        for entry in entries {
+            let (index, term) = (entry.index, entry.term);
+            assert!(index == self.last.index + 1, "entry {index} does not follow {}", self.last.index);
+            assert!(term >= self.last.term, "entry {index} goes back from term {} to {term}", self.last.term);
+            let len = entry.data.len();
+            assert!(len <= self.config.entry_bytes_max, "entry {index} of {len} bytes exceeds the limit");
+            self.last = entry.id();
+            let block = self.room(frame::entry_bytes(len));
+            frame::put_entry(block.body(), entry);
+            self.pushed(frame::entry_bytes(len));
+        }
+        self.complete(position);
+    }
+
+    /// Logs term, vote and commit.
+    pub fn push_hard_state(&mut self, position: u64, hard_state: HardState) {
+        assert!(hard_state.term >= self.hard_state.term, "term went back to {}", hard_state.term);
+        self.hard_state = hard_state;
+        self.room(0);
+        self.pushed(0);
+        self.complete(position);
+    }
+
+    /// Remembers `commit` for whatever block comes next; it needs none of its own, being a hint.
+    pub fn note_commit(&mut self, commit: u64) {
+        self.hard_state.commit = self.hard_state.commit.max(commit);
+        if let Some(block) = self.waiting.back_mut() {
+            block.hard_state.commit = self.hard_state.commit;
+        }
+    }
+
+    /// Logs the configuration in force, at most [`CONF_STATE_BYTES_MAX`] bytes.
+    pub fn push_conf_state(&mut self, position: u64, conf_state: Bytes) {
+        let len = conf_state.len();
+        assert!(len <= CONF_STATE_BYTES_MAX, "a configuration of {len} bytes");
+        let block = self.room(FRAME_BYTES + len);
+        frame::put_conf_state(block.body(), &conf_state);
+        block.conf_state = Some(conf_state);
+        self.pushed(FRAME_BYTES + len);
+        self.complete(position);
+    }
+
+    /// Drops all entries after `keep`.
+    pub fn push_truncate(&mut self, position: u64, keep: EntryId) {
+        assert!(keep.index <= self.last.index, "{keep:?} lies beyond the last entry {:?}", self.last);
+        self.last = keep;
+        let block = self.room(FRAME_BYTES);
+        block.first_index = block.first_index.min(keep.index + 1);
+        frame::put_truncate(block.body(), keep);
+        self.pushed(FRAME_BYTES);
+        self.complete(position);
+    }
+
+    /// The log goes on after `mark`, where a snapshot puts the state; no entry before it is needed any more.
+    ///
+    /// Recovery ignores a mark above the index's applied entry, and all that follows it. So nothing pushed after
+    /// the mark may be acknowledged before the index stands at the mark durably.
+    pub fn push_snapshot_mark(&mut self, position: u64, mark: EntryId) {
+        self.last = mark;
+        let block = self.room(FRAME_BYTES);
+        block.first_index = mark.index + 1;
+        frame::put_snapshot_mark(block.body(), mark);
+        self.pushed(FRAME_BYTES);
+        self.complete(position);
+    }
+
+    /// The member has caught up with all it had promised: [`super::recover::Standing::Recovering`] ends.
+    pub fn push_recovered(&mut self, position: u64) {
+        self.promised = None;
+        self.push_hard_state(position, self.hard_state);
+    }
+
+    /// The last block of an orderly stop; durable at `position`. Whoever opens the log next knows nothing is missing.
+    pub fn push_stop(&mut self, position: u64) {
+        self.close_open_block();
+        let block = self.room(FRAME_BYTES);
+        block.flags |= flags::CLEAN;
+        frame::put_seal(block.body());
+        self.pushed(FRAME_BYTES);
+        self.complete(position);
+        self.sealed = true;
+    }
+
+    /// The next operation to carry out, if one is due; call until `None`. `now_quiet`: the caller's loop turn saw
+    /// no new proposal, so waiting longer gains nothing.
+    pub fn poll(&mut self, now_quiet: bool) -> Option<(Token, Op)> {
+        if self.failure.is_some() {
+            return None;
+        }
+        if let Some(op) = self.head_copy.take() {
+            let token = self.new_token();
+            self.copies.push(token.id);
+            return Some((token, op));
+        }
+        if let Some(sync) = self.poll_sync() {
+            return Some(sync);
+        }
+        if self.may_submit(now_quiet)
+            && let Some(write) = self.submit()
+        {
+            return Some(write);
+        }
+        let op = self.space.poll(self.durable_number >= self.active_head)?;
+        let token = self.new_token();
+        self.space_token = Some(token.id);
+        Some((token, op))
+    }
+
+    /// Seals the log when it has been idle for [`Config::seal_after`]: at most once per idle period, and what is
+    /// pushed meanwhile does not wait for it. Returns when to call again.
+    pub fn poll_timer(&mut self, now: Instant) -> Option<Instant> {
+        let busy = !self.waiting.is_empty() || !self.flights.is_empty();
+        if busy || self.sealed || self.failure.is_some() {
+            self.idle_since = None;
+            return None;
+        }
+        let deadline = *self.idle_since.get_or_insert(now) + self.config.seal_after;
+        if now < deadline {
+            return Some(deadline);
+        }
+        self.idle_since = None;
+        let block = self.room(FRAME_BYTES);
+        block.light = true;
+        frame::put_seal(block.body());
+        self.waiting_bytes += FRAME_BYTES;
+        self.sealed = true;
+        None
+    }
+
+    /// Reports the outcome of an operation. The first failure is returned, and again on every later call.
+    pub fn on_completed(&mut self, token: Token, outcome: Outcome) -> Result<(), WalFailure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let handled = match outcome {
+            outcome if self.space_token == Some(token.id) => {
+                self.space_token = None;
+                self.space.on_completed(outcome.map(drop))
+            }
+            Err(error) => Err(error),
+            Ok(_) => {
+                self.on_written(token.id);
+                Ok(())
+            }
+        };
+        handled.map_err(|error| {
+            let failure = WalFailure { error };
+            self.failure = Some(failure.clone());
+            failure
+        })
+    }
+
+    /// Position up to which everything pushed is on stable storage.
+    pub fn durable(&self) -> u64 {
+        self.durable_position
+    }
+
+    /// Bytes pushed and not submitted yet; who feeds the log bounds it by this.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes
+    }
+
+    /// Nothing waits and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+            && self.flights.is_empty()
+            && self.copies.is_empty()
+            && self.space_token.is_none()
+    }
+
+    /// What ended the log, if anything did.
+    pub fn failure(&self) -> Option<&WalFailure> {
+        self.failure.as_ref()
+    }
+
+    /// A checkpoint whose applied index is `upto` is durable. Segments that the checkpoint *before* it covers are
+    /// used again: the older of the two index metas can still be opened.
+    pub fn release(&mut self, upto: u64) {
+        self.space.release(upto);
+    }
+
+    /// The disk refused zeroed space ahead of the log: raise the alarm while what is left still takes writes.
+    pub fn needs_space(&self) -> bool {
+        self.space.needs_space()
+    }
+
+    /// Tries again to get the space that [`Writer::needs_space`] misses.
+    pub fn retry_space(&mut self) {
+        self.space.retry_space();
+    }
+
+    /// Bytes of all files of the log, spares included.
+    pub fn total_bytes(&self) -> u64 {
+        self.space.total_bytes()
+    }
+
+    /// Zeroed bytes that can still be written.
+    pub fn ahead_bytes(&self) -> u64 {
+        self.space.ahead()
+    }
+
+    /// The open block, or a new one if `frame_bytes` do not fit any more.
+    fn room(&mut self, frame_bytes: usize) -> &mut Block {
+        let fits = |block: &Block| {
+            let len = HEADER_BYTES + block.body_len() + frame_bytes;
+            len <= self.config.block_bytes_max && !block.light && block.flags == 0
+        };
+        if !self.waiting.back().is_some_and(fits) {
+            let buffer = self.buffer(HEADER_BYTES + frame_bytes);
+            // `last` may already be the entry about to be encoded; what the block needs is what came before it.
+            let before = self.waiting.back().map_or(self.tail.last, |block| block.last);
+            self.waiting.push_back(Block::new(buffer, before, self.hard_state, self.position));
+        }
+        let (last, hard_state, promised) = (self.last, self.hard_state, self.promised);
+        let block = self.waiting.back_mut().expect("just made sure of it");
+        block.last = last;
+        block.hard_state = hard_state;
+        block.promised = promised;
+        block
+    }
+
+    fn pushed(&mut self, bytes: usize) {
+        self.waiting_bytes += bytes;
+        self.sealed = false;
+        self.idle_since = None;
+    }
+
+    /// All frames at `position` are in blocks.
+    fn complete(&mut self, position: u64) {
+        assert!(position >= self.position, "positions went back from {} to {position}", self.position);
+        self.position = position;
+        if self.failure.is_some() {
+            self.waiting.clear();
+            self.waiting_bytes = 0;
+            return;
+        }
+        match self.waiting.back_mut() {
+            Some(block) => block.position = position,
+            // Nothing was pushed (no entries): what is before the position is what matters.
+            None => match self.flights.back_mut() {
+                Some(flight) => flight.position = position,
+                None => self.durable_position = position,
+            },
+        }
+    }
+
+    /// The next frame begins a block of its own.
+    fn close_open_block(&mut self) {
+        let buffer = self.buffer(0);
+        let last = self.waiting.back().map_or(self.tail.last, |block| block.last);
+        self.waiting.push_back(Block::new(buffer, last, self.hard_state, self.position));
+    }
+
+    fn may_submit(&self, now_quiet: bool) -> bool {
+        let Some(first) = self.waiting.front() else {
+            return false;
+        };
+        let in_flight = self.flights.iter().filter(|f| !f.light && f.stage != Stage::Done).count();
+        match in_flight {
+            _ if first.light => true,
+            0 => true,
+            n if n < self.config.depth() => now_quiet || self.waiting_bytes >= self.config.batch_bytes,
+            _ => false,
+        }
+    }
+
+    /// Emits the write of the oldest waiting block, or of a segment head that must come first. `None` when the disk
+    /// is full up to the last byte.
+    fn submit(&mut self) -> Option<(Token, Op)> {
+        let block = self.waiting.front().expect("the caller saw one");
+        let Some((file, offset)) = self.space.place(block.padded_len(), block.last.index) else {
+            return self.submit_head();
+        };
+        let block = self.waiting.pop_front().expect("the caller saw one");
+        self.waiting_bytes -= block.body_len();
+        if let Some(conf_state) = &block.conf_state {
+            self.tail.conf_state = conf_state.clone();
+        }
+        self.tail.promised = block.promised;
+        Some(self.write(block, file, offset))
+    }
+
+    /// Opens the next segment: its head repeats what must outlive the segments before it.
+    fn submit_head(&mut self) -> Option<(Token, Op)> {
+        let (file, copy_at) = self.space.advance()?;
+        self.tail.cut = self.tail.number + 1;
+        let buffer = self.buffer(0);
+        let block = head_block(buffer, &self.tail);
+        let (token, op) = self.write(block, file, 0);
+        let Op::Write { data, durability, .. } = &op else { unreachable!("blocks are written") };
+        self.head_copy =
+            Some(Op::Write { file, offset: copy_at, data: data.clone(), durability: *durability });
+        self.active_head = self.tail.number;
+        Some((token, op))
+    }
+
+    fn write(&mut self, block: Block, file: FileName, offset: u64) -> (Token, Op) {
+        let number = self.tail.number + 1;
+        let durable_upto = if self.config.is_unsafe() { 0 } else { self.durable_number };
+        let (position, light) = (block.position, block.light);
+        let (data, header_crc) =
+            seal(block, &self.author, &mut self.tail, durable_upto, self.config.is_unsafe());
+        self.tail.number = number;
+        self.tail.header_crc = header_crc;
+        self.tail.position = position;
+        let token = self.new_token();
+        let stage = Stage::Writing;
+        let durability = match self.config.mode {
+            Mode::Dsync { .. } => Durability::Synced,
+            Mode::Fdatasync | Mode::NoFsync { .. } => Durability::Cached,
+        };
+        self.flights.push_back(Flight {
+            number,
+            position,
+            file,
+            token: token.id,
+            stage,
+            light,
+            data: data.clone(),
+        });
+        (token, Op::Write { file, offset, data, durability })
+    }
+
+    fn poll_sync(&mut self) -> Option<(Token, Op)> {
+        let at = self.flights.iter().position(|flight| flight.stage == Stage::Written)?;
+        let token = self.new_token();
+        let flight = &mut self.flights[at];
+        flight.stage = Stage::Syncing;
+        flight.token = token.id;
+        Some((token, Op::Sync { file: flight.file }))
+    }
+
+    fn on_written(&mut self, token: u64) {
+        if let Some(at) = self.copies.iter().position(|&copy| copy == token) {
+            self.copies.swap_remove(at);
+            return;
+        }
+        let synced_apart = self.config.mode == Mode::Fdatasync;
+        let flight = self
+            .flights
+            .iter_mut()
+            .find(|flight| flight.token == token && matches!(flight.stage, Stage::Writing | Stage::Syncing))
+            .unwrap_or_else(|| panic!("completion of unknown operation {token}"));
+        flight.stage = match flight.stage {
+            Stage::Writing if synced_apart => Stage::Written,
+            _ => Stage::Done,
+        };
+        while self.flights.front().is_some_and(|flight| flight.stage == Stage::Done) {
+            let flight = self.flights.pop_front().expect("just seen");
+            self.durable_number = flight.number;
+            self.durable_position = self.durable_position.max(flight.position);
+            self.reuse(flight.data);
+        }
+    }
+
+    fn new_token(&mut self) -> Token {
+        self.next_token += 1;
+        Token { owner: Owner::Log, id: self.next_token }
+    }
+
+    fn buffer(&mut self, len: usize) -> BytesMut {
+        if len > self.config.block_bytes_max {
+            return aligned_buffer(padded(len));
+        }
+        self.buffers.pop().unwrap_or_else(|| aligned_buffer(self.config.block_bytes_max))
+    }
+
+    /// Keeps the buffer of a written block, if it has the usual size and the driver has let go of it.
+    fn reuse(&mut self, data: Bytes) {
+        let spare_buffers_max = self.config.depth() + 2;
+        if data.len() > self.config.block_bytes_max || self.buffers.len() >= spare_buffers_max {
+            return;
+        }
+        if let Ok(buffer) = data.try_into_mut() {
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+impl Config {
+    fn is_unsafe(&self) -> bool {
+        matches!(self.mode, Mode::NoFsync { .. })
+    }
+}
+
+/// The block that opens a segment, from the state before it.
+pub(super) fn head_block(buffer: BytesMut, tail: &Tail) -> Block {
+    let mut block = Block::new(buffer, tail.last, tail.hard_state, tail.position);
+    frame::put_start(block.body(), &Start { cut: tail.cut, last: tail.last, promised: tail.promised });
+    frame::put_conf_state(block.body(), &tail.conf_state);
+    block.promised = tail.promised;
+    block.light = true;
+    assert!(block.padded_len() == HEAD_BYTES, "a segment head of {} bytes", block.padded_len());
+    block
+}
+
+/// Completes `block` as the one after `tail`, and moves the tail's state there.
+pub(super) fn seal(
+    block: Block,
+    author: &Author,
+    tail: &mut Tail,
+    durable_upto: u64,
+    no_fsync: bool,
+) -> (Bytes, u32) {
+    tail.hard_state = block.hard_state;
+    tail.last = block.last;
+    let recovering = if block.promised.is_some() { flags::RECOVERING } else { 0 };
+    let header = Header {
+        flags: block.flags | recovering | if no_fsync { flags::NO_FSYNC } else { 0 },
+        identity: author.identity,
+        start: author.start,
+        nonce: author.nonce,
+        number: tail.number + 1,
+        length: 0,
+        previous: tail.header_crc,
+        hard_state: block.hard_state,
+        first_index: block.first_index,
+        last_index: block.last.index,
+        durable_upto,
+        body_length: 0,
+        body_crc: 0,
+    };
+    block.seal(header)
+}
