@@ -1,1 +1,4 @@
-//! Placeholder.
+//! Socket bytes to engine requests and back.
+
+/// The messages of the wire.
+pub mod pb;
