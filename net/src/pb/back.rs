@@ -3,7 +3,7 @@
 //! One pass and no second look at the content, however deep the nesting. Bytes that are not here yet (records of the
 //! history) are left out as gaps of known length.
 
-use super::wire::{VARINT_LEN_MAX, len_tag, varint_tag};
+use super::wire::{VARINT_LEN_MAX, len_tag, varint_tag, write_varint};
 
 /// A message that grows at its front.
 #[derive(Debug, Default)]
@@ -61,16 +61,10 @@ impl Back {
         bytes
     }
 
-    fn varint(&mut self, mut value: u64) {
+    fn varint(&mut self, value: u64) {
         let mut forward = [0; VARINT_LEN_MAX];
-        let mut len = 0;
-        while value >= 0x80 {
-            forward[len] = value as u8 | 0x80;
-            value >>= 7;
-            len += 1;
-        }
-        forward[len] = value as u8;
-        self.bytes(&forward[..=len]);
+        let len = write_varint(&mut forward, value);
+        self.bytes(&forward[..len]);
     }
 }
 

@@ -352,7 +352,7 @@ mod tests {
                 number().prop_map(TargetUnion::Version),
                 number().prop_map(TargetUnion::CreateRevision),
                 number().prop_map(TargetUnion::ModRevision),
-                self::key().prop_map(TargetUnion::Value),
+                key().prop_map(TargetUnion::Value),
                 number().prop_map(TargetUnion::Lease),
             ]),
         ) -> pb::Compare {

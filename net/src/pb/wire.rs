@@ -106,6 +106,11 @@ impl<'a> Fields<'a> {
         Fields { rest: bytes, message }
     }
 
+    /// Bytes not yet read.
+    pub fn rest_len(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next field's tag, or `None` at the end of the message.
     #[inline]
     pub fn next_tag(&mut self) -> Result<Option<Tag>, Malformed> {
@@ -248,14 +253,25 @@ pub const fn len_field_len(len: u64) -> u64 {
     1 + varint_len(len) as u64 + len
 }
 
+/// Writes a varint to the start of `out`, which has room for it, and returns its length.
+#[inline]
+pub fn write_varint(out: &mut [u8], mut value: u64) -> usize {
+    let mut len = 0;
+    while value >= 0x80 {
+        out[len] = value as u8 | 0x80;
+        value >>= 7;
+        len += 1;
+    }
+    out[len] = value as u8;
+    len + 1
+}
+
 /// Appends a varint.
 #[inline]
-pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+pub fn put_varint(out: &mut Vec<u8>, value: u64) {
+    let mut bytes = [0; VARINT_LEN_MAX];
+    let len = write_varint(&mut bytes, value);
+    out.extend_from_slice(&bytes[..len]);
 }
 
 /// Appends a varint field; 0 is left out, as proto3 does.
