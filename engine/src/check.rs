@@ -65,3 +65,113 @@ fn check_op(op: &Op<'_>, ops_left: usize) -> Result<(), ApiError> {
 fn check_key(key: &[u8]) -> Result<(), ApiError> {
     if key.is_empty() { Err(ApiError::EmptyKey) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{Compare, CompareResult, CompareTarget, KeyRange};
+
+    fn range(key: &[u8]) -> Range<'_> {
+        Range::of(KeyRange::new(key, b""))
+    }
+
+    fn put(key: &[u8]) -> Put<'_> {
+        Put { key, ..Put::default() }
+    }
+
+    fn compare(key: &[u8]) -> Compare<'_> {
+        let target = CompareTarget::Version(0);
+        Compare { keys: KeyRange::new(key, b""), result: CompareResult::Equal, target }
+    }
+
+    #[test]
+    fn ranges() {
+        let check = |range: Range<'_>, expected: Result<(), ApiError>| {
+            assert_eq!(check_range(&range), expected, "{range:?}");
+        };
+        let unknown_order = SortOrder::Unknown(3);
+        let unknown_target = SortTarget::Unknown(-1);
+        check(range(b"a"), Ok(()));
+        check(Range { limit: -1, revision: -1, ..range(b"a") }, Ok(()));
+        check(Range { order: SortOrder::Descend, target: SortTarget::Value, ..range(b"a") }, Ok(()));
+        check(range(b""), Err(ApiError::EmptyKey));
+        check(Range { order: unknown_order, ..range(b"a") }, Err(ApiError::InvalidSortOption));
+        check(Range { target: unknown_target, ..range(b"a") }, Err(ApiError::InvalidSortOption));
+        check(Range { target: unknown_target, ..range(b"") }, Err(ApiError::EmptyKey));
+        check(Range { keys: KeyRange::new(b"", b"\0"), ..range(b"") }, Err(ApiError::EmptyKey));
+    }
+
+    #[test]
+    fn puts() {
+        let check = |put: Put<'_>, expected: Result<(), ApiError>| {
+            assert_eq!(check_put(&put), expected, "{put:?}");
+        };
+        let with_value = Put { value: b"v", ignore_value: true, ..put(b"a") };
+        let with_lease = Put { lease: LeaseId(-7), ignore_lease: true, ..put(b"a") };
+        check(put(b"a"), Ok(()));
+        check(Put { ignore_value: true, ignore_lease: true, ..put(b"a") }, Ok(()));
+        check(Put { value: b"v", lease: LeaseId(7), ..put(b"a") }, Ok(()));
+        check(put(b""), Err(ApiError::EmptyKey));
+        check(with_value, Err(ApiError::ValueProvided));
+        check(with_lease, Err(ApiError::LeaseProvided));
+        check(Put { lease: LeaseId(7), ignore_lease: true, ..with_value }, Err(ApiError::ValueProvided));
+        check(Put { key: b"", ..with_value }, Err(ApiError::EmptyKey));
+    }
+
+    #[test]
+    fn deletes() {
+        let delete = |key, end| DeleteRange { keys: KeyRange::new(key, end), prev_kv: true };
+        assert_eq!(check_delete(&delete(b"a", b"")), Ok(()));
+        assert_eq!(check_delete(&delete(b"b", b"a")), Ok(()));
+        assert_eq!(check_delete(&delete(b"", b"a")), Err(ApiError::EmptyKey));
+    }
+
+    #[test]
+    fn transactions() {
+        let check = |txn: Txn<'_>, expected: Result<(), ApiError>| {
+            assert_eq!(check_txn(&txn, 3), expected, "{txn:?}");
+        };
+        let success = |ops: Vec<Op<'static>>| Txn { success: ops, ..Txn::default() };
+        let failure = |ops: Vec<Op<'static>>| Txn { failure: ops, ..Txn::default() };
+        let nest = |txn| Op::Txn(txn);
+        let reads = |count| vec![Op::Range(range(b"a")); count];
+
+        check(Txn::default(), Ok(()));
+        check(success(reads(3)), Ok(()));
+        check(success(reads(4)), Err(ApiError::TooManyOps));
+        check(failure(reads(4)), Err(ApiError::TooManyOps));
+        check(Txn { compare: vec![compare(b"a"); 4], ..Txn::default() }, Err(ApiError::TooManyOps));
+        // The longest list counts, not the sum.
+        check(Txn { compare: vec![compare(b"a"); 3], success: reads(3), failure: reads(3) }, Ok(()));
+        // A parent of 1 leaves its child 2.
+        check(success(vec![nest(success(reads(2)))]), Ok(()));
+        check(success(vec![nest(success(reads(3)))]), Err(ApiError::TooManyOps));
+        check(
+            success(vec![nest(Txn { success: reads(1), ..Txn::default() }), nest(failure(reads(1)))]),
+            Ok(()),
+        );
+        check(success(vec![nest(success(vec![nest(success(vec![nest(Txn::default())]))]))]), Ok(()));
+        check(
+            success(vec![nest(success(vec![nest(success(vec![nest(success(reads(1)))]))]))]),
+            Err(ApiError::TooManyOps),
+        );
+
+        // Too many comes before everything else, compares before operations, success before failure.
+        check(success(vec![Op::Unset; 4]), Err(ApiError::TooManyOps));
+        check(
+            Txn { compare: vec![compare(b"")], success: vec![Op::Unset], ..Txn::default() },
+            Err(ApiError::EmptyKey),
+        );
+        check(success(vec![Op::Unset, Op::Put(put(b""))]), Err(ApiError::KeyNotFound));
+        check(Txn { success: vec![Op::Put(put(b""))], ..failure(vec![Op::Unset]) }, Err(ApiError::EmptyKey));
+        let unsorted = Range { order: SortOrder::Unknown(9), ..range(b"a") };
+        check(failure(vec![Op::Range(unsorted)]), Err(ApiError::InvalidSortOption));
+        check(success(vec![nest(failure(vec![Op::Unset]))]), Err(ApiError::KeyNotFound));
+
+        // Overlap comes last, and covers both branches.
+        let twice = || vec![Op::Put(put(b"k")), Op::Put(put(b"k"))];
+        check(success(twice()), Err(ApiError::DuplicateKey));
+        check(failure(twice()), Err(ApiError::DuplicateKey));
+        check(Txn { failure: vec![Op::Unset], ..success(twice()) }, Err(ApiError::KeyNotFound));
+    }
+}

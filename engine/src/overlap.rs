@@ -114,3 +114,76 @@ impl<'a> Deletes<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::{DeleteRange, Put, Range, Txn};
+
+    fn put(key: &str) -> Op<'_> {
+        Op::Put(Put { key: key.as_bytes(), ..Put::default() })
+    }
+
+    fn get<'a>(key: &'a str, end: &'a str) -> Op<'a> {
+        Op::Range(Range::of(KeyRange::new(key.as_bytes(), end.as_bytes())))
+    }
+
+    fn delete<'a>(key: &'a str, end: &'a str) -> Op<'a> {
+        Op::DeleteRange(DeleteRange { keys: KeyRange::new(key.as_bytes(), end.as_bytes()), prev_kv: false })
+    }
+
+    fn txn<'a>(success: &[Op<'a>], failure: &[Op<'a>]) -> Op<'a> {
+        Op::Txn(Txn { compare: Vec::new(), success: success.to_vec(), failure: failure.to_vec() })
+    }
+
+    #[test]
+    fn what_etcd_accepts_and_refuses() {
+        let fine = |ops: &[Op<'_>]| assert_eq!(check(ops), Ok(()), "{ops:?}");
+        let refused = |ops: &[Op<'_>]| assert_eq!(check(ops), Err(ApiError::DuplicateKey), "{ops:?}");
+
+        fine(&[]);
+        fine(&[put("a")]);
+        fine(&[put("a"), put("b")]);
+        refused(&[put("a"), put("b"), put("a")]);
+        fine(&[put("a"), get("a", ""), get("a", "z")]);
+
+        // A level's deletes and puts, in any order.
+        refused(&[delete("a", ""), put("a")]);
+        refused(&[put("a"), delete("a", "")]);
+        refused(&[put("b"), delete("a", "c")]);
+        fine(&[put("c"), delete("a", "c")]);
+        fine(&[put("aa"), delete("a", "")]);
+        fine(&[delete("a", ""), delete("a", ""), delete("a", "c"), delete("b", "d")]);
+        refused(&[delete("a", "c"), delete("b", "d"), put("cc")]);
+        refused(&[delete("a", "b"), delete("b", "c"), put("b")]);
+        refused(&[delete("c", "d"), delete("a", "b"), delete("a", "z"), put("f")]);
+
+        // Deletes etcd does not see.
+        fine(&[put("b"), delete("a", "\0")]);
+        fine(&[put("a"), delete("a", "\0")]);
+        fine(&[put("b"), delete("c", "a")]);
+        fine(&[put("a"), delete("a", "a")]);
+
+        // Nested: branches exclude each other, siblings and the parent do not.
+        fine(&[txn(&[put("a")], &[put("a")])]);
+        refused(&[txn(&[put("a"), put("a")], &[])]);
+        refused(&[txn(&[], &[put("a"), delete("a", "")])]);
+        fine(&[txn(&[put("a")], &[delete("a", "")])]);
+        refused(&[txn(&[put("a")], &[put("b")]), put("a")]);
+        refused(&[put("b"), txn(&[put("a")], &[put("b")])]);
+        refused(&[txn(&[put("a")], &[]), txn(&[], &[put("a")])]);
+        fine(&[txn(&[put("a")], &[]), txn(&[put("b")], &[put("b")]), put("c")]);
+        refused(&[txn(&[put("a")], &[]), delete("a", "b")]);
+        refused(&[txn(&[], &[delete("a", "")]), put("a")]);
+        refused(&[put("a"), txn(&[], &[delete("a", "b")])]);
+        // Siblings: delete then put is refused, put then delete is not.
+        refused(&[txn(&[delete("a", "")], &[]), txn(&[put("a")], &[])]);
+        fine(&[txn(&[put("a")], &[]), txn(&[delete("a", "")], &[])]);
+        refused(&[txn(&[], &[delete("a", "b")]), txn(&[], &[put("aa")])]);
+
+        // Deeper levels count as their parents do.
+        refused(&[txn(&[txn(&[put("a")], &[])], &[]), put("a")]);
+        refused(&[txn(&[txn(&[], &[delete("a", "")])], &[]), put("a")]);
+        fine(&[txn(&[txn(&[put("a")], &[put("a")])], &[txn(&[put("a")], &[])])]);
+    }
+}
