@@ -8,6 +8,12 @@
 /// What a client may ask, in our words.
 pub mod request;
 
+/// The checks of a request that need no state.
+pub mod check;
+
+/// Whether a transaction might write one key twice.
+pub mod overlap;
+
 /// What it gets back: revisions, counts and pointers into the history, never copies of values.
 pub mod response;
 

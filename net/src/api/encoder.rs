@@ -1,0 +1,479 @@
+//! Answers of the KV service as bytes, of any size, in bounded memory.
+//!
+//! gRPC sends a message's length first. So an answer is planned before it is sent: everything but the records is
+//! written at once into a *skeleton*, back to front (see [`Back`]), with a *cut* wherever a list of records belongs.
+//! The lengths of the lists are known from the index, so the plan gives the exact length of the answer without reading
+//! a record. Then [`Encoder::fill`] hands out the bytes piece by piece, as windows open:
+//!
+//! ```text
+//! skeleton   header ─┐            ┌─ more, count, enclosing messages … ─┐           ┌─ …
+//! cuts               └ kv kv kv … ┘                                     └ prev kv … ┘
+//! ```
+//!
+//! A record is copied once, from the history into the caller's buffer, and may be split between two calls at any
+//! byte. A record the disk has to deliver, or a walk that needs its next batch, stops the filling and is named; the
+//! caller resumes when it is there.
+
+use engine::mvcc::walk::Walk;
+use engine::request::AlarmKind;
+use engine::response::{DeleteAnswer, KvList, Kvs, OpAnswer, PutAnswer, RangeAnswer, Response, TxnAnswer};
+use engine::types::Seq;
+
+use super::header::{Header, Origin};
+use super::records::{Cold, Records, WalkLen};
+use crate::pb::back::Back;
+use crate::pb::wire::{VARINT_LEN_MAX, len_field_len, len_tag, write_varint};
+
+/// Field numbers of the answers.
+pub(super) mod field {
+    /// Of every answer.
+    pub const HEADER: u32 = 1;
+
+    pub const RANGE_KVS: u32 = 2;
+    pub const RANGE_MORE: u32 = 3;
+    pub const RANGE_COUNT: u32 = 4;
+
+    pub const PUT_PREV_KV: u32 = 2;
+
+    pub const DELETE_DELETED: u32 = 2;
+    pub const DELETE_PREV_KVS: u32 = 3;
+
+    pub const TXN_SUCCEEDED: u32 = 2;
+    pub const TXN_RESPONSES: u32 = 3;
+
+    pub const ALARM_ALARMS: u32 = 2;
+}
+
+/// An answer on its way out.
+#[derive(Debug)]
+pub struct Encoder {
+    skeleton: Vec<u8>,
+    /// Bytes of the skeleton handed out.
+    skeleton_done: usize,
+    /// The last cut is the next one.
+    cuts: Vec<Cut>,
+    /// Bytes of the current record handed out.
+    record_done: usize,
+    /// Bytes of the answer.
+    encoded_len: u64,
+    /// Bytes of the answer not handed out yet.
+    remaining: u64,
+}
+
+/// A list of records in the skeleton.
+#[derive(Debug)]
+struct Cut {
+    /// Bytes of the skeleton before it.
+    at: usize,
+    /// Field number of each record.
+    number: u32,
+    /// Records in order; for a walk those of the current batch.
+    seqs: Vec<Seq>,
+    /// Records of `seqs` handed out.
+    seqs_done: usize,
+    keys_only: bool,
+    /// Yields further batches.
+    walk: Option<Box<Walk>>,
+    /// Bytes of the list not handed out yet.
+    remaining: u64,
+}
+
+/// Why [`Encoder::fill`] came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// The answer is complete.
+    Done,
+    /// The budget is used up.
+    Full,
+    /// This record must be brought into memory.
+    Cold(Seq),
+    /// [`Encoder::walk`] must be moved on and its batch given to [`Encoder::feed`].
+    WalkBatch,
+}
+
+impl Encoder {
+    /// Plans an answer.
+    ///
+    /// Fails, and gives the answer back, if the length of a previous version is not known because its record is
+    /// cold; the caller has it brought in and tries again.
+    pub fn new(
+        origin: Origin,
+        answer: Response,
+        records: &(impl Records + ?Sized),
+    ) -> Result<Encoder, (Response, Cold)> {
+        if let Err(cold) = check_prev_warm(&answer, records) {
+            return Err((answer, cold));
+        }
+        let mut plan = Plan { back: Back::default(), cuts: Vec::new(), records };
+        plan.response(origin, answer);
+        Ok(plan.finish())
+    }
+
+    /// Exact length of the answer in bytes.
+    pub fn encoded_len(&self) -> u64 {
+        self.encoded_len
+    }
+
+    /// Bytes not handed out yet.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
+    /// Appends at most `budget` bytes of the answer to `out` and says why not more.
+    pub fn fill(&mut self, records: &(impl Records + ?Sized), out: &mut Vec<u8>, budget: usize) -> Fill {
+        let end = out.len() + budget;
+        loop {
+            let before = out.len();
+            let step = self.step(records, out, end);
+            self.remaining -= (out.len() - before) as u64;
+            if let Some(fill) = step {
+                assert!(
+                    fill != Fill::Done || self.remaining == 0,
+                    "{} bytes were promised too many",
+                    self.remaining
+                );
+                return fill;
+            }
+        }
+    }
+
+    /// The walk that [`Fill::WalkBatch`] asked to move on.
+    pub fn walk(&mut self) -> Option<&mut Walk> {
+        self.cuts.last_mut()?.walk.as_deref_mut()
+    }
+
+    /// Gives the current walk its next records; an empty batch is allowed, and asks again.
+    pub fn feed(&mut self, batch: &[Seq]) {
+        let cut = self.cuts.last_mut().expect("only a walk that asked is fed");
+        assert_eq!(cut.seqs_done, cut.seqs.len(), "a walk is fed before its last batch was handed out");
+        cut.seqs.clear();
+        cut.seqs.extend_from_slice(batch);
+        cut.seqs_done = 0;
+    }
+
+    /// Hands out one piece: skeleton up to the next cut, or (a part of) one record.
+    fn step(&mut self, records: &(impl Records + ?Sized), out: &mut Vec<u8>, end: usize) -> Option<Fill> {
+        let skeleton_end = self.cuts.last().map_or(self.skeleton.len(), |cut| cut.at);
+        let piece = &self.skeleton[self.skeleton_done..skeleton_end];
+        let copied = copy(&[piece], 0, out, end);
+        self.skeleton_done += copied;
+        if self.skeleton_done < skeleton_end {
+            return Some(Fill::Full);
+        }
+        let Some(cut) = self.cuts.last_mut() else { return Some(Fill::Done) };
+        if cut.remaining == 0 {
+            assert_eq!(cut.seqs_done, cut.seqs.len(), "a list is longer than the index said");
+            self.cuts.pop();
+            return None;
+        }
+        let Some(&seq) = cut.seqs.get(cut.seqs_done) else {
+            assert!(cut.walk.is_some(), "a list is {} bytes shorter than the index said", cut.remaining);
+            return Some(Fill::WalkBatch);
+        };
+        let record = match records.record(seq) {
+            Ok(record) => record,
+            Err(Cold(seq)) => return Some(Fill::Cold(seq)),
+        };
+        let (before, after) = record.parts(cut.keys_only);
+        let prefix = Prefix::new(cut.number, (before.len() + after.len()) as u64);
+        let pieces = [prefix.bytes(), before, after];
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let copied = copy(&pieces, self.record_done, out, end);
+        self.record_done += copied;
+        assert!(copied as u64 <= cut.remaining, "record {seq} is longer than the index said");
+        cut.remaining -= copied as u64;
+        if self.record_done < len {
+            return Some(Fill::Full);
+        }
+        self.record_done = 0;
+        cut.seqs_done += 1;
+        None
+    }
+}
+
+/// Appends `pieces` as if they were one, from byte `done` on, until `out` is `end` long. Returns how many bytes.
+fn copy(pieces: &[&[u8]], mut done: usize, out: &mut Vec<u8>, end: usize) -> usize {
+    let start = out.len();
+    for piece in pieces {
+        let rest = &piece[done.min(piece.len())..];
+        done -= piece.len() - rest.len();
+        out.extend_from_slice(&rest[..rest.len().min(end - out.len())]);
+    }
+    out.len() - start
+}
+
+/// Tag and length in front of a record.
+struct Prefix {
+    bytes: [u8; 1 + VARINT_LEN_MAX],
+    len: usize,
+}
+
+impl Prefix {
+    fn new(number: u32, len: u64) -> Prefix {
+        let mut bytes = [0; 1 + VARINT_LEN_MAX];
+        bytes[0] = u8::try_from(len_tag(number)).expect("records stand in fields below 16");
+        let len = 1 + write_varint(&mut bytes[1..], len);
+        Prefix { bytes, len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// An answer being planned, from its last byte to its first.
+struct Plan<'r, R: ?Sized> {
+    back: Back,
+    /// With `at` counted from the end until [`Plan::finish`].
+    cuts: Vec<Cut>,
+    records: &'r R,
+}
+
+impl<R: Records + ?Sized> Plan<'_, R> {
+    fn response(&mut self, origin: Origin, answer: Response) {
+        match answer {
+            Response::Range(answer) => self.range(origin.at(answer.revision), answer),
+            Response::Put(answer) => self.put(origin.at(answer.revision), answer),
+            Response::DeleteRange(answer) => self.delete_range(origin.at(answer.revision), answer),
+            Response::Txn(answer) => self.txn(origin.at(answer.revision), answer),
+            Response::Compact { revision } => self.header(origin.at(revision)),
+            Response::Alarm { revision, alarms } => self.alarm(origin.at(revision), &alarms),
+        }
+    }
+
+    fn range(&mut self, header: Header, answer: RangeAnswer) {
+        self.back.varint_field(field::RANGE_COUNT, answer.count as u64);
+        self.back.varint_field(field::RANGE_MORE, u64::from(answer.more));
+        match answer.kvs {
+            Kvs::List(list) => self.list(field::RANGE_KVS, list),
+            Kvs::Walk(walk) => self.walk(walk),
+        }
+        self.header(header);
+    }
+
+    fn put(&mut self, header: Header, answer: PutAnswer) {
+        if let Some(seq) = answer.prev {
+            let record = self.records.record(seq).expect("checked to be warm in the same call");
+            let encoded_len = len_field_len(record.wire.len() as u64);
+            self.list(field::PUT_PREV_KV, KvList { seqs: vec![seq], encoded_len, keys_only: false });
+        }
+        self.header(header);
+    }
+
+    fn delete_range(&mut self, header: Header, answer: DeleteAnswer) {
+        self.list(field::DELETE_PREV_KVS, answer.prev);
+        self.back.varint_field(field::DELETE_DELETED, answer.deleted as u64);
+        self.header(header);
+    }
+
+    fn txn(&mut self, header: Header, answer: TxnAnswer) {
+        for op in answer.ops.into_iter().rev() {
+            let end = self.back.mark();
+            let kind = self.op(op);
+            self.back.close(kind, end);
+            self.back.close(field::TXN_RESPONSES, end);
+        }
+        self.back.varint_field(field::TXN_SUCCEEDED, u64::from(answer.succeeded));
+        self.header(header);
+    }
+
+    /// Returns the field number of the kind of answer in `ResponseOp`.
+    fn op(&mut self, answer: OpAnswer) -> u32 {
+        match answer {
+            OpAnswer::Range(answer) => {
+                self.range(Header::nested(answer.revision), answer);
+                1
+            }
+            OpAnswer::Put(answer) => {
+                self.put(Header::nested(answer.revision), answer);
+                2
+            }
+            OpAnswer::DeleteRange(answer) => {
+                self.delete_range(Header::nested(answer.revision), answer);
+                3
+            }
+            OpAnswer::Txn(answer) => {
+                self.txn(Header::default(), answer);
+                4
+            }
+        }
+    }
+
+    fn alarm(&mut self, header: Header, alarms: &[(u64, AlarmKind)]) {
+        for &(member, kind) in alarms.iter().rev() {
+            let end = self.back.mark();
+            self.back.varint_field(2, kind as u64);
+            self.back.varint_field(1, member);
+            self.back.close(field::ALARM_ALARMS, end);
+        }
+        self.header(header);
+    }
+
+    fn header(&mut self, header: Header) {
+        let end = self.back.mark();
+        header.put_back(&mut self.back);
+        self.back.close(field::HEADER, end);
+    }
+
+    fn list(&mut self, number: u32, list: KvList) {
+        let KvList { seqs, encoded_len, keys_only } = list;
+        self.cut(number, seqs, keys_only, None, encoded_len);
+    }
+
+    fn walk(&mut self, walk: Box<Walk>) {
+        let WalkLen { encoded_len, keys_only } = self.records.walk_len(&walk);
+        self.cut(field::RANGE_KVS, Vec::new(), keys_only, Some(walk), encoded_len);
+    }
+
+    fn cut(
+        &mut self,
+        number: u32,
+        seqs: Vec<Seq>,
+        keys_only: bool,
+        walk: Option<Box<Walk>>,
+        encoded_len: u64,
+    ) {
+        let at = self.back.gap(encoded_len);
+        self.cuts.push(Cut { at, number, seqs, seqs_done: 0, keys_only, walk, remaining: encoded_len });
+    }
+
+    fn finish(self) -> Encoder {
+        let encoded_len = self.back.encoded_len();
+        let skeleton = self.back.finish();
+        let mut cuts = self.cuts;
+        for cut in &mut cuts {
+            cut.at = skeleton.len() - cut.at;
+        }
+        Encoder { skeleton, skeleton_done: 0, cuts, record_done: 0, encoded_len, remaining: encoded_len }
+    }
+}
+
+/// The lengths of previous versions of puts come from the records themselves, so these must be in memory.
+fn check_prev_warm(answer: &Response, records: &(impl Records + ?Sized)) -> Result<(), Cold> {
+    match answer {
+        Response::Put(answer) => check_put_warm(answer, records),
+        Response::Txn(answer) => check_txn_warm(answer, records),
+        _ => Ok(()),
+    }
+}
+
+fn check_put_warm(answer: &PutAnswer, records: &(impl Records + ?Sized)) -> Result<(), Cold> {
+    answer.prev.map_or(Ok(()), |seq| records.record(seq).map(drop))
+}
+
+fn check_txn_warm(answer: &TxnAnswer, records: &(impl Records + ?Sized)) -> Result<(), Cold> {
+    answer.ops.iter().try_for_each(|op| match op {
+        OpAnswer::Put(answer) => check_put_warm(answer, records),
+        OpAnswer::Txn(answer) => check_txn_warm(answer, records),
+        OpAnswer::Range(_) | OpAnswer::DeleteRange(_) => Ok(()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::testing::{Draft, ORIGIN, Store, alarm_answer, any_draft, any_kv};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    /// Encodes with `budget` bytes a call, bringing cold records in and moving walks on by `batch` records.
+    fn encode(answer: Response, store: &Store, budget: usize, batch: usize) -> Vec<u8> {
+        let mut answer = Some(answer);
+        let mut encoder = loop {
+            match Encoder::new(ORIGIN, answer.take().expect("given back on failure"), store) {
+                Ok(encoder) => break encoder,
+                Err((given_back, Cold(seq))) => {
+                    store.bring_in(seq);
+                    answer = Some(given_back);
+                }
+            }
+        };
+        let len = encoder.encoded_len();
+        let mut batches = store.walk.seqs.chunks(batch);
+        let mut out = Vec::new();
+        loop {
+            let before = out.len();
+            let fill = encoder.fill(store, &mut out, budget);
+            assert!(out.len() - before <= budget, "{} bytes for a budget of {budget}", out.len() - before);
+            assert_eq!(encoder.remaining(), len - out.len() as u64);
+            match fill {
+                Fill::Done => break,
+                Fill::Full => assert_eq!(out.len() - before, budget),
+                Fill::Cold(seq) => store.bring_in(seq),
+                Fill::WalkBatch => {
+                    assert!(encoder.walk().is_some());
+                    encoder.feed(batches.next().expect("asked for more than there is"));
+                }
+            }
+        }
+        assert_eq!(out.len() as u64, len);
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn every_answer_is_the_generated_bytes_at_every_budget(draft in any_draft(), budget in 1..64usize, cold: bool) {
+            let mut store = Store::default();
+            let (answer, expected) = draft.build(&mut store);
+            if cold {
+                store.chill_all();
+            }
+            prop_assert_eq!(&encode(answer.clone(), &store, budget, 1), &expected);
+            prop_assert_eq!(&encode(answer, &store, 1 << 20, 1), &expected);
+        }
+
+        #[test]
+        fn walks_are_the_generated_bytes(
+            kvs in vec(any_kv(), 0..20), keys_only: bool, batch in 1..8usize, budget in 1..500usize, cold: bool,
+        ) {
+            let mut store = Store::default();
+            let draft = Draft::Range { kvs, keys_only, more: true, count: 1000, revision: 7 };
+            let (answer, expected) = draft.build(&mut store);
+            let Response::Range(answer) = answer else { unreachable!("a range was drafted") };
+            let RangeAnswer { kvs: Kvs::List(list), .. } = answer else { unreachable!("drafts are lists") };
+            store.walk = list;
+            let answer = RangeAnswer { kvs: Kvs::Walk(Box::new(Walk)), ..answer };
+            if cold {
+                store.chill_all();
+            }
+            prop_assert_eq!(encode(Response::Range(answer), &store, budget, batch), expected);
+        }
+    }
+
+    #[test]
+    fn alarms_are_the_generated_bytes() {
+        let (answer, expected) = alarm_answer();
+        assert_eq!(encode(answer, &Store::default(), 3, 1), expected);
+    }
+
+    #[test]
+    fn an_empty_batch_asks_again() {
+        let mut store = Store::default();
+        store.records.insert(1, b"\x0a\x01k".to_vec());
+        store.walk = KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false };
+        let kvs = Kvs::Walk(Box::new(Walk));
+        let revision = engine::types::Revision(1);
+        let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
+        let mut encoder = Encoder::new(Origin::default(), answer, &store).unwrap();
+        let mut out = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(encoder.fill(&store, &mut out, 100), Fill::WalkBatch);
+            encoder.feed(&[]);
+        }
+        assert_eq!(encoder.fill(&store, &mut out, 100), Fill::WalkBatch);
+        encoder.feed(&[Seq(1)]);
+        assert_eq!(encoder.fill(&store, &mut out, 100), Fill::Done);
+        assert_eq!(out, b"\x0a\x02\x18\x01\x12\x03\x0a\x01k\x20\x01");
+    }
+
+    #[test]
+    #[should_panic(expected = "longer than the index said")]
+    fn a_record_longer_than_promised_is_our_mistake() {
+        let mut store = Store::default();
+        store.records.insert(1, b"\x0a\x02kk".to_vec());
+        let kvs = Kvs::List(KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false });
+        let revision = engine::types::Revision(1);
+        let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
+        Encoder::new(ORIGIN, answer, &store).unwrap().fill(&store, &mut Vec::new(), 100);
+    }
+}

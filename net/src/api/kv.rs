@@ -1,0 +1,247 @@
+//! The KV service: requests from bytes, answers to bytes.
+//!
+//! Decoding borrows from the request. Encoding has two ways. [`encode_whole`] appends a small answer in one pass
+//! without allocating: the put and the single-key read that make up nearly all traffic. Everything it declines goes
+//! through an [`Encoder`](super::encoder::Encoder), which works in pieces.
+
+use engine::check;
+use engine::error::ApiError;
+use engine::request::{Compact, DeleteRange, Put, Range, Txn};
+use engine::response::{DeleteAnswer, KvList, Kvs, PutAnswer, RangeAnswer, Response};
+
+use super::encoder::field;
+use super::header::{Header, Origin};
+use super::records::{Cold, Records};
+use crate::pb::hot;
+use crate::pb::wire::{Malformed, put_len_prefix, put_varint_field};
+
+/// Lists longer than this, in bytes, are encoded in pieces.
+pub const WHOLE_LEN_MAX: u64 = 64 << 10;
+
+/// A request to the KV service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvRequest<'a> {
+    /// `Range`.
+    Range(Range<'a>),
+    /// `Put`.
+    Put(Put<'a>),
+    /// `DeleteRange`.
+    DeleteRange(DeleteRange<'a>),
+    /// `Txn`.
+    Txn(Txn<'a>),
+    /// `Compact`.
+    Compact(Compact),
+}
+
+/// The methods of the KV service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KvMethod {
+    /// `Range`.
+    Range,
+    /// `Put`.
+    Put,
+    /// `DeleteRange`.
+    DeleteRange,
+    /// `Txn`.
+    Txn,
+    /// `Compact`.
+    Compact,
+}
+
+/// Reads a request's message. `ops_max` is `--max-txn-ops`.
+pub fn decode(method: KvMethod, message: &[u8], ops_max: usize) -> Result<KvRequest<'_>, Malformed> {
+    match method {
+        KvMethod::Range => hot::decode_range(message).map(KvRequest::Range),
+        KvMethod::Put => hot::decode_put(message).map(KvRequest::Put),
+        KvMethod::DeleteRange => hot::decode_delete_range(message).map(KvRequest::DeleteRange),
+        KvMethod::Txn => hot::decode_txn(message, ops_max).map(KvRequest::Txn),
+        KvMethod::Compact => hot::decode_compact(message).map(KvRequest::Compact),
+    }
+}
+
+impl KvRequest<'_> {
+    /// The checks that need no state, in etcd's order. In etcd they come after the quota check.
+    pub fn check(&self, ops_max: usize) -> Result<(), ApiError> {
+        match self {
+            KvRequest::Range(range) => check::check_range(range),
+            KvRequest::Put(put) => check::check_put(put),
+            KvRequest::DeleteRange(delete) => check::check_delete(delete),
+            KvRequest::Txn(txn) => check::check_txn(txn, ops_max),
+            KvRequest::Compact(_) => Ok(()),
+        }
+    }
+}
+
+/// Outcome of [`encode_whole`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whole {
+    /// The answer was appended.
+    Encoded,
+    /// Too large or of a kind that is planned first; nothing was appended.
+    Declined,
+    /// A record must be brought into memory; nothing was appended.
+    Cold(Cold),
+}
+
+/// Appends the answer if it is small.
+pub fn encode_whole(
+    origin: Origin,
+    answer: &Response,
+    records: &(impl Records + ?Sized),
+    out: &mut Vec<u8>,
+) -> Whole {
+    let start = out.len();
+    let encoded = match answer {
+        Response::Put(answer) => put(origin.at(answer.revision), answer, records, out),
+        Response::Range(RangeAnswer { kvs: Kvs::List(list), revision, more, count })
+            if list.encoded_len <= WHOLE_LEN_MAX =>
+        {
+            range(origin.at(*revision), list, *more, *count, records, out)
+        }
+        Response::DeleteRange(answer) if answer.prev.encoded_len <= WHOLE_LEN_MAX => {
+            delete_range(origin.at(answer.revision), answer, records, out)
+        }
+        _ => return Whole::Declined,
+    };
+    match encoded {
+        Ok(()) => Whole::Encoded,
+        Err(cold) => {
+            out.truncate(start);
+            Whole::Cold(cold)
+        }
+    }
+}
+
+fn put(
+    head: Header,
+    answer: &PutAnswer,
+    records: &(impl Records + ?Sized),
+    out: &mut Vec<u8>,
+) -> Result<(), Cold> {
+    header(head, out);
+    if let Some(seq) = answer.prev {
+        let record = records.record(seq)?;
+        put_len_prefix(out, field::PUT_PREV_KV, record.wire.len() as u64);
+        out.extend_from_slice(record.wire);
+    }
+    Ok(())
+}
+
+fn range(
+    head: Header,
+    kvs: &KvList,
+    more: bool,
+    count: i64,
+    records: &(impl Records + ?Sized),
+    out: &mut Vec<u8>,
+) -> Result<(), Cold> {
+    header(head, out);
+    list(field::RANGE_KVS, kvs, records, out)?;
+    put_varint_field(out, field::RANGE_MORE, u64::from(more));
+    put_varint_field(out, field::RANGE_COUNT, count as u64);
+    Ok(())
+}
+
+fn delete_range(
+    head: Header,
+    answer: &DeleteAnswer,
+    records: &(impl Records + ?Sized),
+    out: &mut Vec<u8>,
+) -> Result<(), Cold> {
+    header(head, out);
+    put_varint_field(out, field::DELETE_DELETED, answer.deleted as u64);
+    list(field::DELETE_PREV_KVS, &answer.prev, records, out)
+}
+
+fn header(header: Header, out: &mut Vec<u8>) {
+    put_len_prefix(out, field::HEADER, header.encoded_len());
+    header.put(out);
+}
+
+fn list(
+    number: u32,
+    list: &KvList,
+    records: &(impl Records + ?Sized),
+    out: &mut Vec<u8>,
+) -> Result<(), Cold> {
+    let start = out.len();
+    for &seq in &list.seqs {
+        let (before, after) = records.record(seq)?.parts(list.keys_only);
+        put_len_prefix(out, number, (before.len() + after.len()) as u64);
+        out.extend_from_slice(before);
+        out.extend_from_slice(after);
+    }
+    assert_eq!((out.len() - start) as u64, list.encoded_len, "a list is not as long as the index said");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::encoder::{Encoder, Fill};
+    use crate::api::testing::{ORIGIN, Store, any_draft};
+    use engine::types::{Revision, Seq};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whole_answers_are_the_generated_bytes(draft in any_draft(), head in proptest::collection::vec(any::<u8>(), 0..9)) {
+            let mut store = Store::default();
+            let (answer, expected) = draft.build(&mut store);
+            let mut out = head.clone();
+            match encode_whole(ORIGIN, &answer, &store, &mut out) {
+                Whole::Encoded => prop_assert_eq!(&out, &[head, expected].concat()),
+                Whole::Declined => {
+                    prop_assert!(matches!(answer, Response::Txn(_)));
+                    prop_assert_eq!(&out, &head);
+                }
+                Whole::Cold(cold) => prop_assert!(false, "{:?} is not cold", cold),
+            }
+        }
+
+        #[test]
+        fn a_cold_record_leaves_nothing_behind(draft in any_draft()) {
+            let mut store = Store::default();
+            let (answer, expected) = draft.build(&mut store);
+            store.chill_all();
+            let mut out = b"before".to_vec();
+            while let Whole::Cold(Cold(seq)) = encode_whole(ORIGIN, &answer, &store, &mut out) {
+                prop_assert_eq!(&out, b"before");
+                store.bring_in(seq);
+            }
+            prop_assert!(out == b"before" || out[6..] == expected);
+        }
+    }
+
+    #[test]
+    fn long_lists_are_declined() {
+        let list = KvList { seqs: vec![Seq(1)], encoded_len: WHOLE_LEN_MAX + 1, keys_only: false };
+        let answer = Response::DeleteRange(DeleteAnswer { revision: Revision(2), deleted: 1, prev: list });
+        assert_eq!(encode_whole(ORIGIN, &answer, &Store::default(), &mut Vec::new()), Whole::Declined);
+    }
+
+    #[test]
+    fn a_compaction_is_answered_with_a_header_alone() {
+        let answer = Response::Compact { revision: Revision(5) };
+        let mut encoder = Encoder::new(ORIGIN, answer, &Store::default()).unwrap();
+        let mut out = Vec::new();
+        assert_eq!(encoder.fill(&Store::default(), &mut out, 1000), Fill::Done);
+        let mut expected = Vec::new();
+        header(ORIGIN.at(Revision(5)), &mut expected);
+        assert_eq!(out, expected);
+    }
+
+    #[test]
+    fn requests_are_decoded_and_checked_by_their_method() {
+        let check = |method, message: &[u8], expected: Result<(), ApiError>| {
+            let request = decode(method, message, 128).unwrap();
+            assert_eq!(request.check(128), expected, "{request:?}");
+        };
+        check(KvMethod::Range, b"\x0a\x01a", Ok(()));
+        check(KvMethod::Range, b"\x0a\x01a\x28\x7f", Err(ApiError::InvalidSortOption));
+        check(KvMethod::Put, b"\x12\x01v", Err(ApiError::EmptyKey));
+        check(KvMethod::DeleteRange, b"", Err(ApiError::EmptyKey));
+        check(KvMethod::Txn, b"\x12\x00", Err(ApiError::KeyNotFound));
+        check(KvMethod::Compact, b"", Ok(()));
+    }
+}
