@@ -2,3 +2,6 @@
 
 /// Header compression: blocks to fields and fields to blocks, bounded (RFC 7541).
 pub mod hpack;
+
+/// HTTP/2 frames, streams and windows of one connection, sans-IO (RFC 9113).
+pub mod h2;
