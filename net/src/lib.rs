@@ -1,4 +1,12 @@
 //! Socket bytes to engine requests and back.
+//!
+//! The modules stand in the order a request passes them.
+
+/// HTTP/2 frames, streams and windows of one connection, sans-IO (RFC 9113).
+pub mod h2;
+
+/// Header compression: blocks to fields and fields to blocks, bounded (RFC 7541).
+pub mod hpack;
 
 /// The services: wire types to engine types and back.
 pub mod api;
