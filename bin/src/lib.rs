@@ -20,3 +20,6 @@ pub mod config;
 
 // Log lines.
 pub mod logging;
+
+// A fresh member's identity, and the checks of its cluster.
+pub mod bootstrap;
