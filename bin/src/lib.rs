@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The server process around the engine: what it is told, where its data lies, how it starts and ends.
+//!
+//! A library beside the program, so that tests and benches can start a member without a process. The modules stand in
+//! the order a start uses them; none of them is on the path of a request.
+
+// Which etcd we stand in for.
+pub mod version;
+
+// Go's notation of time spans.
+pub mod duration;
+
+// URLs to listen on and to advertise.
+pub mod url;
+
+// Command line, environment and configuration file, to raw values.
+pub mod flags;
+
+// Raw values, to a valid configuration.
+pub mod config;
+
+// Log lines.
+pub mod logging;
+
+// A fresh member's identity, and the checks of its cluster.
+pub mod bootstrap;

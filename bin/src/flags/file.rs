@@ -1,0 +1,347 @@
+//! The configuration file: YAML or JSON with flag names as keys, after etcd's `embed/config.go`.
+//!
+//! Every value becomes the text its flag would take and goes through the flag's own check. Four sections nest; unknown
+//! keys are ignored, as in etcd. Durations are numbers of nanoseconds, because Go reads them so.
+
+use std::io;
+
+use serde_norway::{Mapping, Value};
+
+use super::kind::Kind;
+use super::table::{self, Flag, Support};
+use super::{Failure, Given, Note};
+use crate::logging::Level;
+
+/// What the flag of a section's key is called.
+type FlagOfKey = fn(&str) -> Option<String>;
+
+/// The sections.
+const SECTIONS: &[(&str, FlagOfKey)] = &[
+    ("client-transport-security", |key| match key {
+        "cert-file" | "key-file" | "client-cert-file" | "client-key-file" | "client-cert-auth"
+        | "trusted-ca-file" | "auto-tls" => Some(key.to_owned()),
+        "allowed-hostname" => Some("client-cert-allowed-hostname".to_owned()),
+        _ => None,
+    }),
+    ("peer-transport-security", |key| match key {
+        "cert-file"
+        | "key-file"
+        | "client-cert-file"
+        | "client-key-file"
+        | "client-cert-auth"
+        | "trusted-ca-file"
+        | "auto-tls"
+        | "skip-client-san-verification" => Some(format!("peer-{key}")),
+        "allowed-cn" | "allowed-hostname" => Some(format!("peer-cert-{key}")),
+        _ => None,
+    }),
+    ("discovery-config", |key| (key == "token").then(|| "discovery-token".to_owned())),
+    ("socket-options", |key| match key {
+        "reuse-port" | "reuse-address" => Some(format!("socket-{key}")),
+        _ => None,
+    }),
+];
+
+/// Keys within `discovery-config: client:`, by path, and their flags.
+const DISCOVERY_CLIENT: &[(&str, &str)] = &[
+    ("endpoints", "discovery-endpoints"),
+    ("request-timeout", "discovery-request-timeout"),
+    ("dial-timeout", "discovery-dial-timeout"),
+    ("keepalive-time", "discovery-keepalive-time"),
+    ("keepalive-timeout", "discovery-keepalive-timeout"),
+    ("secure.cert", "discovery-cert"),
+    ("secure.key", "discovery-key"),
+    ("secure.cacert", "discovery-cacert"),
+    ("secure.insecure-transport", "discovery-insecure-transport"),
+    ("secure.insecure-skip-tls-verify", "discovery-insecure-skip-tls-verify"),
+    ("auth.username", "discovery-user"),
+    ("auth.password", "discovery-password"),
+];
+
+/// Flags that are keys of a section and therefore not of the file itself.
+const NESTED: &[&str] = &[
+    "cert-file",
+    "key-file",
+    "client-cert-file",
+    "client-key-file",
+    "client-cert-auth",
+    "client-cert-allowed-hostname",
+    "trusted-ca-file",
+    "auto-tls",
+    "discovery-token",
+    "discovery-endpoints",
+    "discovery-cert",
+    "discovery-key",
+    "discovery-cacert",
+    "discovery-user",
+    "discovery-password",
+];
+
+/// The same, for flags that begin alike.
+const NESTED_PREFIXES: &[&str] = &[
+    "peer-cert",
+    "peer-key",
+    "peer-client",
+    "peer-trusted",
+    "peer-auto",
+    "socket-reuse",
+    "discovery-dial",
+    "discovery-request",
+    "discovery-keepalive",
+    "discovery-insecure",
+];
+
+/// Flags that have no key in etcd's files: they would be silently ignored there, and are here.
+const NOT_IN_FILES: &[&str] = &[
+    "config-file",
+    "version",
+    "raft-read-timeout",
+    "raft-write-timeout",
+    "client-crl-file",
+    "peer-crl-file",
+    "discovery-fallback",
+];
+
+/// Reads the file at `path`.
+pub(super) fn read(path: String, read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> Result<Given, Failure> {
+    let fail = |error: String| Failure::verify(Vec::new(), error);
+    let bytes = read_file(&path).map_err(|error| fail(format!("open {path}: {}", reason(&error))))?;
+    let yaml: Value = serde_norway::from_slice(&bytes)
+        .map_err(|error| fail(format!("error converting YAML to JSON: yaml: {error}")))?;
+    let mut given = Given::default();
+    match yaml {
+        Value::Null => {}
+        Value::Mapping(top) => apply(&top, &mut given).map_err(fail)?,
+        _ => return Err(fail("error unmarshaling JSON: the file is not a mapping".to_owned())),
+    }
+    let msg = "loaded server configuration, other configuration command line flags and environment variables will \
+               be ignored if provided";
+    given.notes.push(Note::new(Level::Info, msg).with("path", path.as_str()));
+    given.config_file = Some(path);
+    Ok(given)
+}
+
+fn apply(top: &Mapping, given: &mut Given) -> Result<(), String> {
+    for (key, value) in entries(top) {
+        if let Some((_, flag_of)) = SECTIONS.iter().find(|(section, _)| *section == key) {
+            apply_section(key, value, *flag_of, given)?;
+            continue;
+        }
+        // A historic misspelling that etcd keeps reading.
+        let name = match key {
+            "experimental-snapshot-catch-up-entries" => "experimental-snapshot-catchup-entries",
+            key => key,
+        };
+        let flag = table::find(name).filter(|flag| is_top_level(flag));
+        if let Some(flag) = flag {
+            set(given, flag, key, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_section(section: &str, value: &Value, flag_of: FlagOfKey, given: &mut Given) -> Result<(), String> {
+    let Some(keys) = value.as_mapping() else {
+        return match value {
+            Value::Null => Ok(()),
+            _ => Err(format!("invalid {section}")),
+        };
+    };
+    for (key, value) in entries(keys) {
+        let path = format!("{section}.{key}");
+        if let Some(name) = flag_of(key) {
+            set(given, table::find(&name).expect("sections name flags"), &path, value)?;
+        } else if key == "allowed-cn" && !matches!(value, Value::Null) {
+            // No flag says this, and leaving it out would let anyone in.
+            return Err(format!("{path}: TLS is not built yet, and the port would be open in plain text"));
+        } else if (section, key) == ("discovery-config", "client") {
+            apply_discovery_client(value, given)?;
+        }
+    }
+    Ok(())
+}
+
+fn apply_discovery_client(client: &Value, given: &mut Given) -> Result<(), String> {
+    for (path, name) in DISCOVERY_CLIENT {
+        let value = path.split('.').try_fold(client, |value, key| value.get(key));
+        if let Some(value) = value {
+            set(given, table::find(name).expect("the table names flags"), path, value)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keys of flags that nest or that files do not know are ignored like any unknown key.
+fn is_top_level(flag: &Flag) -> bool {
+    let nests =
+        NESTED_PREFIXES.iter().any(|prefix| flag.name.starts_with(prefix)) || NESTED.contains(&flag.name);
+    !nests && !NOT_IN_FILES.contains(&flag.name) && flag.support != Support::Historic
+}
+
+fn entries(mapping: &Mapping) -> impl Iterator<Item = (&str, &Value)> {
+    mapping.iter().filter_map(|(key, value)| Some((key.as_str()?, value)))
+}
+
+fn set(given: &mut Given, flag: &'static Flag, key: &str, value: &Value) -> Result<(), String> {
+    let Some(text) = as_text(flag.kind, value).map_err(|wrong| wrong.sentence(key, flag.kind))? else {
+        return Ok(());
+    };
+    given.put(flag, &text).map_err(|why| match flag.kind {
+        Kind::Urls => format!("unexpected error setting up {key}: {why}"),
+        // The state is no closed set in a file: etcd checks it later.
+        Kind::OneOf(_) if flag.name == "initial-cluster-state" => format!("unexpected clusterState {text:?}"),
+        _ => why,
+    })
+}
+
+/// A value of the wrong type, as Go names types of JSON.
+struct WrongType(String);
+
+impl WrongType {
+    fn sentence(&self, key: &str, kind: Kind) -> String {
+        let field = match kind {
+            Kind::Urls | Kind::Origins | Kind::Names => "configJSON",
+            _ => "Config",
+        };
+        let go_type = match kind {
+            Kind::Bool => "bool",
+            Kind::Int => "int64",
+            Kind::Uint => "uint",
+            Kind::Uint32 => "uint32",
+            Kind::Span => "time.Duration",
+            Kind::List => "[]string",
+            _ => "string",
+        };
+        format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go struct field \
+             configYAML.{field}.{key} of type {go_type}",
+            self.0
+        )
+    }
+}
+
+/// The text a flag of `kind` would be given; `None` for null.
+fn as_text(kind: Kind, value: &Value) -> Result<Option<String>, WrongType> {
+    let wrong = || {
+        WrongType(match value {
+            Value::Bool(_) => "bool".to_owned(),
+            // Go leaves the value out where the type alone is wrong.
+            Value::Number(_) if kind == Kind::Bool => "number".to_owned(),
+            Value::Number(number) => format!("number {number}"),
+            Value::String(_) => "string".to_owned(),
+            Value::Sequence(_) => "array".to_owned(),
+            _ => "object".to_owned(),
+        })
+    };
+    Ok(Some(match (kind, value) {
+        (_, Value::Null) => return Ok(None),
+        (Kind::Bool, Value::Bool(on)) => on.to_string(),
+        (Kind::Int, Value::Number(number)) if number.is_i64() => number.to_string(),
+        (Kind::Uint | Kind::Uint32, Value::Number(number)) if number.is_u64() => number.to_string(),
+        (Kind::Span, Value::Number(number)) if number.is_i64() => format!("{number}ns"),
+        (Kind::Bool | Kind::Int | Kind::Uint | Kind::Uint32 | Kind::Span, _) => return Err(wrong()),
+        (_, Value::Sequence(items)) if matches!(kind, Kind::List | Kind::Names) => {
+            items.iter().map(scalar).collect::<Option<Vec<_>>>().ok_or_else(wrong)?.join(",")
+        }
+        (Kind::List, _) => return Err(wrong()),
+        (_, value) => scalar(value).ok_or_else(wrong)?,
+    }))
+}
+
+/// Scalars are texts where a text is wanted.
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(on) => Some(on.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// The system's sentence without Rust's error number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(yaml: &str) -> Result<Given, String> {
+        let bytes = yaml.as_bytes().to_vec();
+        read("c.yml".to_owned(), &|_| Ok(bytes.clone())).map_err(|failure| failure.error().to_owned())
+    }
+
+    #[test]
+    fn keys_are_flags() {
+        let cases: &[(&str, &str, &str)] = &[
+            ("name: a", "name", "a"),
+            ("name: 1", "name", "1"),
+            ("heartbeat-interval: 50", "heartbeat-interval", "50"),
+            ("{\"heartbeat-interval\": 50}", "heartbeat-interval", "50"),
+            ("grpc-keepalive-min-time: 5000000000", "grpc-keepalive-min-time", "5000000000ns"),
+            ("pre-vote: false", "pre-vote", "false"),
+            ("quota-backend-bytes: -1", "quota-backend-bytes", "-1"),
+            ("log-outputs: [stderr, /tmp/x]", "log-outputs", "stderr,/tmp/x"),
+            ("auto-compaction-retention: 1", "auto-compaction-retention", "1"),
+            ("listen-client-urls: http://b:1,http://a:1", "listen-client-urls", "http://b:1,http://a:1"),
+            ("client-transport-security: {cert-file: c, client-cert-auth: true}", "client-cert-auth", "true"),
+            ("peer-transport-security: {cert-file: c}", "peer-cert-file", "c"),
+            ("peer-transport-security: {allowed-cn: [a, b]}", "peer-cert-allowed-cn", "a,b"),
+            ("discovery-config: {token: t}", "discovery-token", "t"),
+            ("discovery-config: {client: {endpoints: [e]}}", "discovery-endpoints", "e"),
+            ("discovery-config: {client: {secure: {cert: c}}}", "discovery-cert", "c"),
+            ("socket-options: {reuse-port: true}", "socket-reuse-port", "true"),
+            ("experimental-snapshot-catch-up-entries: 7", "experimental-snapshot-catchup-entries", "7"),
+            // Null, unknown and misplaced keys are nothing.
+            ("name:", "name", "default"),
+            ("no-such-key: 3", "name", "default"),
+            ("cert-file: c", "cert-file", ""),
+            ("discovery-token: t", "discovery-token", ""),
+            ("raft-read-timeout: 1", "raft-read-timeout", "5s"),
+            ("", "name", "default"),
+        ];
+        for (yaml, name, value) in cases {
+            assert_eq!(given(yaml).unwrap().text(name), *value, "{yaml}");
+        }
+    }
+
+    /// The texts of etcd 3.6.16, seen.
+    #[test]
+    fn complaints_are_those_of_etcd() {
+        const HEAD: &str = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal ";
+        const FIELD: &str = " into Go struct field configYAML.Config.";
+        for (yaml, complaint) in [
+            (
+                "grpc-keepalive-min-time: 5s",
+                format!("{HEAD}string{FIELD}grpc-keepalive-min-time of type time.Duration"),
+            ),
+            ("heartbeat-interval: abc", format!("{HEAD}string{FIELD}heartbeat-interval of type uint")),
+            ("heartbeat-interval: -1", format!("{HEAD}number -1{FIELD}heartbeat-interval of type uint")),
+            ("pre-vote: 3", format!("{HEAD}number{FIELD}pre-vote of type bool")),
+            (
+                "listen-client-urls: foo",
+                "unexpected error setting up listen-client-urls: URL scheme must be http, https, unix, or unixs: foo"
+                    .to_owned(),
+            ),
+            ("feature-gates: Foo=true", "unrecognized feature gate: Foo".to_owned()),
+            ("initial-cluster-state: foo", "unexpected clusterState \"foo\"".to_owned()),
+        ] {
+            assert_eq!(given(yaml).unwrap_err(), complaint, "{yaml}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_yaml_is_refused() {
+        assert!(given("name: [a").unwrap_err().starts_with("error converting YAML to JSON: yaml: "));
+        assert!(given("[1, 2]").is_err());
+    }
+
+    #[test]
+    fn names_allowed_for_clients_are_never_dropped() {
+        assert!(given("client-transport-security: {allowed-cn: [a]}").is_err());
+    }
+}
