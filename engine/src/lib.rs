@@ -37,3 +37,6 @@ pub mod map;
 
 /// Many versions of every key: the index of newest versions and the history of all of them.
 pub mod mvcc;
+
+/// A committed command becomes a state change.
+pub mod apply;

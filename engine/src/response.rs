@@ -4,6 +4,7 @@
 //! once, into the connection's send buffer, when the answer is encoded. An answer of any size therefore costs eight
 //! bytes a key until then, and a long one ([`Kvs::Walk`]) not even that.
 
+use crate::mvcc::range::LongList;
 use crate::request::AlarmKind;
 use crate::types::{Revision, Seq};
 
@@ -51,7 +52,7 @@ pub enum Kvs {
     /// Records in answer order.
     List(KvList),
     /// So many that the answer walks the index again while it is sent.
-    Walk(Box<crate::mvcc::walk::Walk>),
+    Walk(Box<LongList>),
 }
 
 /// Records by sequence number, in answer order.

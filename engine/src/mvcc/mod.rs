@@ -13,8 +13,17 @@ pub mod history;
 /// The newest version of every key, and the small tables: a copy-on-write tree.
 pub mod index;
 
-/// A long range answer that walks the index again while it is sent.
+/// One version of the store, for reading.
+pub mod view;
+
+/// A scan at one revision, in slices.
 pub mod walk;
+
+/// A range, from request to list of records.
+pub mod range;
+
+/// The version being built and the one readers see.
+pub mod store;
 
 use crate::map::page::PageNo;
 
@@ -29,4 +38,13 @@ pub enum Cold {
     Table(crate::types::Seq),
     /// Stored bytes are not what was written; the text names file and offset. The process must end.
     Damaged(String),
+}
+
+impl From<index::Error> for Cold {
+    fn from(error: index::Error) -> Cold {
+        match error {
+            index::Error::Miss(page) => Cold::Page(page),
+            index::Error::Damaged { .. } => Cold::Damaged(error.to_string()),
+        }
+    }
 }

@@ -1,0 +1,186 @@
+//! A committed command becomes a state change: the same one on every member, in every replay.
+//!
+//! Nothing here looks at a clock, at who asked, or at anything but the command and the store. Long commands are
+//! applied in slices: [`Applying::advance`] stops when its budget is used up or something is cold, and goes on from
+//! there, with the version being built not yet published, so that no reader and no later command sees half of it.
+//!
+//! Order of checks (etcd's `apply`): alarms, then the operation's own errors.
+
+/// Transactions: which branch, what must hold before the first write, how the answers fit together.
+pub mod txn;
+
+/// One range, put or delete.
+pub mod step;
+
+use bytes::Bytes;
+
+use crate::command::{self, Command, RequestId, Undecodable};
+use crate::error::ApiError;
+use crate::map::page::WritePages;
+use crate::mvcc::Cold;
+use crate::mvcc::range::Progress;
+use crate::mvcc::store::Store;
+use crate::mvcc::walk::Budget;
+use crate::request::{Alarm, AlarmAction, AlarmKind, Compact, Op, Txn, Write};
+use crate::response::{OpAnswer, Response};
+use crate::types::Revision;
+use step::Step;
+use txn::Choice;
+
+/// What a client gets for a write.
+pub type Answer = Result<Response, ApiError>;
+
+/// A command being applied.
+#[derive(Debug)]
+pub struct Applying {
+    entry: Bytes,
+    id: RequestId,
+    /// Which branches the transaction takes; known once all compares are read.
+    choice: Option<Choice>,
+    /// The operation under way, if one was begun.
+    step: Option<Step>,
+    answers: Vec<OpAnswer>,
+}
+
+impl Applying {
+    /// Begins with a committed entry's bytes.
+    ///
+    /// Errors: the entry is no command of a known format. It was committed, so this is damage or a newer version's
+    /// entry, and the process must stop.
+    pub fn new(entry: Bytes) -> Result<Applying, Undecodable> {
+        let id = command::decode(&entry)?.id;
+        Ok(Applying { entry, id, choice: None, step: None, answers: Vec::new() })
+    }
+
+    /// Who waits for the answer.
+    pub fn id(&self) -> RequestId {
+        self.id
+    }
+
+    /// Goes on until the command is applied or the budget is used up.
+    pub fn advance<W: WritePages>(
+        &mut self,
+        store: &mut Store<W>,
+        budget: &mut Budget,
+    ) -> Result<Progress<Answer>, Cold> {
+        // Borrowed fields cannot be kept beside the bytes they borrow from; decoding again costs a slice less than
+        // copying them once would.
+        let entry = self.entry.clone();
+        let Command { write, .. } = command::decode(&entry).expect("decoded when it was begun");
+        if self.is_untouched()
+            && let Some(error) = gate(store, &write)
+        {
+            return Ok(Progress::Done(Err(error)));
+        }
+        match write {
+            Write::Compact(compact) => Ok(Progress::Done(apply_compact(store, compact))),
+            Write::Alarm(alarm) => apply_alarm(store, alarm).map(Progress::Done),
+            Write::Put(put) => self.advance_single(store, budget, Op::Put(put)),
+            Write::DeleteRange(delete) => self.advance_single(store, budget, Op::DeleteRange(delete)),
+            Write::Txn(txn) => self.advance_txn(store, budget, &txn),
+        }
+    }
+
+    fn is_untouched(&self) -> bool {
+        self.choice.is_none() && self.step.is_none() && self.answers.is_empty()
+    }
+
+    fn advance_single<W: WritePages>(
+        &mut self,
+        store: &mut Store<W>,
+        budget: &mut Budget,
+        op: Op<'_>,
+    ) -> Result<Progress<Answer>, Cold> {
+        if self.step.is_none() {
+            if let Err(error) = txn::check_op(&store.building(), &op)? {
+                return Ok(Progress::Done(Err(error)));
+            }
+            self.step = Some(Step::new(store, &op)?);
+        }
+        let step = self.step.as_mut().expect("just begun");
+        let Progress::Done(answer) = step.advance(store, budget, &op)? else { return Ok(Progress::More) };
+        store.end_transaction();
+        Ok(Progress::Done(Ok(match answer {
+            OpAnswer::Put(put) => Response::Put(put),
+            OpAnswer::DeleteRange(delete) => Response::DeleteRange(delete),
+            other => unreachable!("a put or delete answered {other:?}"),
+        })))
+    }
+
+    fn advance_txn<W: WritePages>(
+        &mut self,
+        store: &mut Store<W>,
+        budget: &mut Budget,
+        txn: &Txn<'_>,
+    ) -> Result<Progress<Answer>, Cold> {
+        if self.choice.is_none() {
+            let choice = txn::decide(&store.building(), txn)?;
+            if let Err(error) = txn::check(&store.building(), txn, &choice)? {
+                return Ok(Progress::Done(Err(error)));
+            }
+            self.choice = Some(choice);
+        }
+        let choice = self.choice.as_ref().expect("just decided");
+        let ops = txn::chosen(txn, choice);
+        while let Some(op) = ops.get(self.answers.len()) {
+            if self.step.is_none() {
+                self.step = Some(Step::new(store, op)?);
+            }
+            let step = self.step.as_mut().expect("just begun");
+            let Progress::Done(answer) = step.advance(store, budget, op)? else { return Ok(Progress::More) };
+            self.step = None;
+            self.answers.push(answer);
+        }
+        let revision = store.seen_revision();
+        store.end_transaction();
+        let answers = std::mem::take(&mut self.answers);
+        Ok(Progress::Done(Ok(Response::Txn(txn::assemble(txn, choice, answers, revision)))))
+    }
+}
+
+/// What active alarms refuse.
+fn gate<W: WritePages>(store: &Store<W>, write: &Write<'_>) -> Option<ApiError> {
+    let (writes, grows) = match write {
+        Write::Put(_) => (true, true),
+        Write::DeleteRange(_) | Write::Compact(_) => (true, false),
+        Write::Txn(txn) => (txn::has_writes(txn), txn::has_puts(txn)),
+        Write::Alarm(_) => (false, false),
+    };
+    if writes && store.has_alarm(AlarmKind::Corrupt) {
+        return Some(ApiError::Corrupt);
+    }
+    (grows && store.has_alarm(AlarmKind::NoSpace)).then_some(ApiError::NoSpace)
+}
+
+fn apply_compact<W: WritePages>(store: &mut Store<W>, compact: Compact) -> Answer {
+    let revision = Revision(compact.revision);
+    if revision <= store.compacted() {
+        return Err(ApiError::Compacted);
+    }
+    if revision > store.revision() {
+        return Err(ApiError::FutureRevision);
+    }
+    store.compact(revision);
+    Ok(Response::Compact { revision: store.revision() })
+}
+
+fn apply_alarm<W: WritePages>(store: &mut Store<W>, alarm: Alarm) -> Result<Answer, Cold> {
+    let Alarm { action, member, kind } = alarm;
+    let alarms = match (action, kind) {
+        (AlarmAction::Get, AlarmKind::None) => store.alarms().collect(),
+        (AlarmAction::Get, kind) => store.alarms().filter(|(_, raised)| *raised == kind).collect(),
+        (_, AlarmKind::None) => Vec::new(),
+        (AlarmAction::Activate, kind) => {
+            store.set_alarm(member, kind, true)?;
+            vec![(member, kind)]
+        }
+        (AlarmAction::Deactivate, kind) => {
+            let was_raised = store.set_alarm(member, kind, false)?;
+            if was_raised { vec![(member, kind)] } else { Vec::new() }
+        }
+    };
+    Ok(Ok(Response::Alarm { revision: store.revision(), alarms }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! One range, put or delete of a transaction, or a put or delete on its own.
+
+use crate::map::page::WritePages;
+use crate::mvcc::Cold;
+use crate::mvcc::index::entry::KeyEntry;
+use crate::mvcc::range::{self, Progress, RangeTask};
+use crate::mvcc::store::Store;
+use crate::mvcc::walk::Budget;
+use crate::mvcc::wire;
+use crate::request::{DeleteRange, Op, RangeEnd};
+use crate::response::{DeleteAnswer, KvList, OpAnswer, PutAnswer};
+use crate::types::Seq;
+
+/// Keys a delete looks up before it deletes them: the tree cannot be changed under a scan.
+const DELETE_BATCH: usize = 256;
+
+/// An operation under way.
+#[derive(Debug)]
+pub enum Step {
+    /// A read of several keys.
+    Range(Box<RangeTask>),
+    /// Anything that is done in one go.
+    AtOnce,
+    /// A delete.
+    Delete(Box<Deleting>),
+}
+
+/// A delete under way.
+#[derive(Debug, Default)]
+pub struct Deleting {
+    /// Keys found and not yet deleted, last first.
+    batch: Vec<(Vec<u8>, KeyEntry)>,
+    /// The last key found.
+    after: Option<Vec<u8>>,
+    /// No more keys will be found.
+    exhausted: bool,
+    deleted: i64,
+    prev: KvList,
+}
+
+impl Step {
+    /// Begins an operation that was checked.
+    pub fn new<W: WritePages>(store: &Store<W>, op: &Op<'_>) -> Result<Step, Cold> {
+        Ok(match op {
+            Op::Range(range) if !range::is_single(range) => {
+                let task = RangeTask::new(&store.building(), range)?;
+                Step::Range(Box::new(task.expect("the revision was checked")))
+            }
+            Op::DeleteRange(_) => Step::Delete(Box::default()),
+            _ => Step::AtOnce,
+        })
+    }
+
+    /// Goes on with `op`, the one it was begun with.
+    pub fn advance<W: WritePages>(
+        &mut self,
+        store: &mut Store<W>,
+        budget: &mut Budget,
+        op: &Op<'_>,
+    ) -> Result<Progress<OpAnswer>, Cold> {
+        let answer = match (self, op) {
+            (Step::Range(task), _) => match task.advance(&store.building(), budget)? {
+                Progress::Done(answer) => OpAnswer::Range(answer),
+                Progress::More => return Ok(Progress::More),
+            },
+            (Step::AtOnce, Op::Range(range)) => {
+                let answer = range::read_one(&store.building(), range)?;
+                OpAnswer::Range(answer.expect("the revision was checked"))
+            }
+            (Step::AtOnce, Op::Put(put)) => {
+                budget.spend();
+                let prev = store.put(put)?;
+                OpAnswer::Put(PutAnswer {
+                    revision: store.next_revision(),
+                    prev: prev.filter(|_| put.prev_kv),
+                })
+            }
+            (Step::Delete(deleting), Op::DeleteRange(delete)) => {
+                if !deleting.advance(store, budget, delete)? {
+                    return Ok(Progress::More);
+                }
+                let (deleted, prev) = (deleting.deleted, std::mem::take(&mut deleting.prev));
+                OpAnswer::DeleteRange(DeleteAnswer { revision: store.seen_revision(), deleted, prev })
+            }
+            (step, op) => unreachable!("{step:?} was not begun with {op:?}"),
+        };
+        Ok(Progress::Done(with_seen_revision(answer, store)))
+    }
+}
+
+/// Inside a transaction a range shows the revision of the changes before it.
+fn with_seen_revision<W: WritePages>(mut answer: OpAnswer, store: &Store<W>) -> OpAnswer {
+    if let OpAnswer::Range(range) = &mut answer {
+        range.revision = store.seen_revision();
+    }
+    answer
+}
+
+impl Deleting {
+    /// True when all keys are deleted.
+    fn advance<W: WritePages>(
+        &mut self,
+        store: &mut Store<W>,
+        budget: &mut Budget,
+        delete: &DeleteRange<'_>,
+    ) -> Result<bool, Cold> {
+        loop {
+            while let Some((key, entry)) = self.batch.last() {
+                if !budget.spend() {
+                    return Ok(false);
+                }
+                store.delete(key, entry)?;
+                self.deleted += 1;
+                if delete.prev_kv {
+                    self.prev.push(entry.seq, entry.wire_len);
+                }
+                self.batch.pop();
+            }
+            if self.exhausted {
+                return Ok(true);
+            }
+            self.find(store, delete)?;
+        }
+    }
+
+    fn find<W: WritePages>(&mut self, store: &Store<W>, delete: &DeleteRange<'_>) -> Result<(), Cold> {
+        let index = store.building().index;
+        if delete.keys.end == RangeEnd::Single {
+            let live = index.get(delete.keys.key)?.filter(KeyEntry::is_live);
+            self.batch = live.map(|entry| (delete.keys.key.to_vec(), entry)).into_iter().collect();
+            self.exhausted = true;
+            return Ok(());
+        }
+        let mut scan = match &self.after {
+            None => index.scan(delete.keys),
+            Some(last) => index.scan_after(delete.keys, last),
+        };
+        let mut batch = Vec::new();
+        while batch.len() < DELETE_BATCH {
+            let Some((key, entry)) = scan.next()? else {
+                self.exhausted = true;
+                break;
+            };
+            if entry.is_live() {
+                batch.push((key.to_vec(), entry));
+            }
+        }
+        if let Some((last, _)) = batch.last() {
+            self.after = Some(last.clone());
+        }
+        batch.reverse();
+        self.batch = batch;
+        Ok(())
+    }
+}
+
+impl KvList {
+    /// Adds a record whose KeyValue has `wire_len` bytes.
+    pub fn push(&mut self, seq: Seq, wire_len: u32) {
+        self.seqs.push(seq);
+        self.encoded_len += wire::message_field_len(wire_len as usize) as u64;
+    }
+}

@@ -1,0 +1,195 @@
+//! Transactions: which branch, what must hold before the first write, how the answers fit together.
+//!
+//! All compares, those of nested transactions too, look at the state before the outermost transaction (etcd's
+//! `server/etcdserver/txn`), so the whole path is known before anything is written. Then everything on the path that
+//! could fail is checked, again against that state. After that nothing fails.
+
+use crate::error::ApiError;
+use crate::map::page::ReadPages;
+use crate::mvcc::Cold;
+use crate::mvcc::view::{Found, View};
+use crate::request::{Compare, CompareResult, CompareTarget, Op, Put, RangeEnd, Txn};
+use crate::response::{OpAnswer, TxnAnswer};
+use crate::types::{LeaseId, Revision};
+
+/// Which branch each transaction takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// All compares held.
+    pub succeeded: bool,
+    /// Choices of the nested transactions of the branch, in order.
+    nested: Vec<Choice>,
+}
+
+impl Choice {
+    fn branch<'t, 'a>(&self, txn: &'t Txn<'a>) -> &'t [Op<'a>] {
+        if self.succeeded { &txn.success } else { &txn.failure }
+    }
+}
+
+/// Evaluates all compares on the path.
+pub fn decide<R: ReadPages>(view: &View<'_, R>, txn: &Txn<'_>) -> Result<Choice, Cold> {
+    let mut choice = Choice { succeeded: true, nested: Vec::new() };
+    for compare in &txn.compare {
+        if !holds(view, compare)? {
+            choice.succeeded = false;
+            break;
+        }
+    }
+    for op in choice.branch(txn) {
+        if let Op::Txn(nested) = op {
+            choice.nested.push(decide(view, nested)?);
+        }
+    }
+    Ok(choice)
+}
+
+fn holds<R: ReadPages>(view: &View<'_, R>, compare: &Compare<'_>) -> Result<bool, Cold> {
+    if compare.keys.end == RangeEnd::Single {
+        return holds_for(view, compare, view.get(compare.keys.key)?);
+    }
+    let mut scan = view.index.scan(compare.keys);
+    let mut empty = true;
+    while let Some((key, entry)) = scan.next()? {
+        let Some(found) =
+            view.version_at(key, &entry, crate::mvcc::view::At { revision: view.revision, last: entry.seq })?
+        else {
+            continue;
+        };
+        empty = false;
+        if !holds_for(view, compare, Some(found))? {
+            return Ok(false);
+        }
+    }
+    // An empty range behaves like a missing key.
+    if empty { holds_for(view, compare, None) } else { Ok(true) }
+}
+
+fn holds_for<R: ReadPages>(
+    view: &View<'_, R>,
+    compare: &Compare<'_>,
+    found: Option<Found>,
+) -> Result<bool, Cold> {
+    let number = |of: fn(&Found) -> i64| found.as_ref().map_or(0, of);
+    let order = match compare.target {
+        CompareTarget::Version(given) => number(|f| f.version).cmp(&given),
+        CompareTarget::Create(given) => number(|f| f.created.0).cmp(&given),
+        CompareTarget::Mod(given) => number(|f| f.modified.0).cmp(&given),
+        CompareTarget::Lease(given) => number(|f| f.lease.0).cmp(&given),
+        CompareTarget::Unknown(_) => std::cmp::Ordering::Equal,
+        CompareTarget::Value(given) => {
+            let Some(found) = found else { return Ok(false) };
+            let record = view.history.record(found.seq)?.expect("a version that exists has its record");
+            record.fields().value.cmp(given)
+        }
+    };
+    Ok(match compare.result {
+        CompareResult::Equal => order.is_eq(),
+        CompareResult::Greater => order.is_gt(),
+        CompareResult::Less => order.is_lt(),
+        CompareResult::NotEqual => order.is_ne(),
+        CompareResult::Unknown(_) => true,
+    })
+}
+
+/// Checks everything on the path that could fail.
+pub fn check<R: ReadPages>(
+    view: &View<'_, R>,
+    txn: &Txn<'_>,
+    choice: &Choice,
+) -> Result<Result<(), ApiError>, Cold> {
+    let mut nested = choice.nested.iter();
+    for op in choice.branch(txn) {
+        let checked = match op {
+            Op::Txn(txn) => check(view, txn, nested.next().expect("a choice a nested transaction"))?,
+            op => check_op(view, op)?,
+        };
+        if checked.is_err() {
+            return Ok(checked);
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Checks one operation against the state before the transaction.
+pub fn check_op<R: ReadPages>(view: &View<'_, R>, op: &Op<'_>) -> Result<Result<(), ApiError>, Cold> {
+    match op {
+        Op::Range(range) => Ok(check_revision(view, range.revision)),
+        Op::Put(put) => check_put(view, put),
+        Op::DeleteRange(_) => Ok(Ok(())),
+        Op::Txn(_) => unreachable!("a nested transaction is checked operation by operation"),
+        Op::Unset => Ok(Err(ApiError::KeyNotFound)),
+    }
+}
+
+/// Inside a transaction a negative revision is not simply "now", as it is outside: one below the compaction fails.
+fn check_revision<R>(view: &View<'_, R>, asked: i64) -> Result<(), ApiError> {
+    match asked {
+        _ if asked > view.revision.0 => Err(ApiError::FutureRevision),
+        0 => Ok(()),
+        _ if asked < view.compacted.0 => Err(ApiError::Compacted),
+        _ => Ok(()),
+    }
+}
+
+fn check_put<R: ReadPages>(view: &View<'_, R>, put: &Put<'_>) -> Result<Result<(), ApiError>, Cold> {
+    if (put.ignore_value || put.ignore_lease) && view.get(put.key)?.is_none() {
+        return Ok(Err(ApiError::KeyNotFound));
+    }
+    // Leases can be granted from the next milestone on; until then there is none to attach to.
+    Ok(if put.lease == LeaseId::NONE { Ok(()) } else { Err(ApiError::LeaseNotFound) })
+}
+
+/// The operations on the path, nested ones in their place, in order of execution.
+pub fn chosen<'t, 'a>(txn: &'t Txn<'a>, choice: &Choice) -> Vec<&'t Op<'a>> {
+    let (mut ops, mut nested) = (Vec::new(), choice.nested.iter());
+    for op in choice.branch(txn) {
+        match op {
+            Op::Txn(txn) => ops.extend(chosen(txn, nested.next().expect("a choice a nested transaction"))),
+            op => ops.push(op),
+        }
+    }
+    ops
+}
+
+/// Puts the answers of [`chosen`] operations back into the shape of the transaction.
+pub fn assemble(txn: &Txn<'_>, choice: &Choice, answers: Vec<OpAnswer>, revision: Revision) -> TxnAnswer {
+    let mut answers = answers.into_iter();
+    let answer = fill(txn, choice, &mut answers, revision);
+    assert!(answers.next().is_none(), "an answer without its operation");
+    answer
+}
+
+fn fill(
+    txn: &Txn<'_>,
+    choice: &Choice,
+    answers: &mut impl Iterator<Item = OpAnswer>,
+    revision: Revision,
+) -> TxnAnswer {
+    let mut nested = choice.nested.iter();
+    let ops = choice.branch(txn).iter().map(|op| match op {
+        Op::Txn(txn) => {
+            let choice = nested.next().expect("a choice a nested transaction");
+            OpAnswer::Txn(fill(txn, choice, answers, revision))
+        }
+        _ => answers.next().expect("an answer an operation"),
+    });
+    TxnAnswer { revision, succeeded: choice.succeeded, ops: ops.collect() }
+}
+
+/// Whether any branch could change the store.
+pub fn has_writes(txn: &Txn<'_>) -> bool {
+    any_op(txn, |op| matches!(op, Op::Put(_) | Op::DeleteRange(_)))
+}
+
+/// Whether any branch could make the store grow.
+pub fn has_puts(txn: &Txn<'_>) -> bool {
+    any_op(txn, |op| matches!(op, Op::Put(_)))
+}
+
+fn any_op(txn: &Txn<'_>, is: fn(&Op<'_>) -> bool) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        Op::Txn(nested) => any_op(nested, is),
+        op => is(op),
+    })
+}

@@ -1,0 +1,315 @@
+//! A range, from request to list of records, in etcd's order of steps (`server/etcdserver/txn/range.go`): resolve the
+//! revision, fetch in key order, filter, sort, cut.
+//!
+//! The count ignores limit and filters. At the newest revision it is read off the index; at an older one it is the
+//! newest count, corrected by what changed since, as long as that is less than the range itself (every further page of
+//! a Kubernetes list asks for it).
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use crate::error::ApiError;
+use crate::map::page::ReadPages;
+use crate::mvcc::Cold;
+use crate::mvcc::view::{At, Found, View};
+use crate::mvcc::walk::{Budget, OwnedKeys, Walk};
+use crate::request::{Filter, KeyRange, Range, RangeEnd, SortOrder, SortTarget};
+use crate::response::{KvList, Kvs, RangeAnswer};
+use crate::types::{Revision, Seq};
+
+/// An unsorted answer with more keys than this walks the index a second time instead of keeping a list.
+pub const LIST_MAX: u64 = 16 * 1024;
+
+/// Changes since an old revision that are looked at to correct a count; beyond this the range is passed in slices.
+const TAIL_MAX: u64 = 16 * 1024;
+
+/// A range being read.
+#[derive(Debug)]
+pub struct RangeTask {
+    plan: Plan,
+    /// What the header shows.
+    header: Revision,
+    count: Option<i64>,
+    walk: Walk,
+    picks: Picks,
+}
+
+#[derive(Debug)]
+struct Plan {
+    keys: OwnedKeys,
+    limit: Option<u64>,
+    order: SortOrder,
+    target: SortTarget,
+    keys_only: bool,
+    count_only: bool,
+    filter: Filter,
+}
+
+impl Plan {
+    fn is_sorted(&self) -> bool {
+        match (self.target, self.order) {
+            (_, SortOrder::Descend) => true,
+            (SortTarget::Key, _) => false,
+            _ => true,
+        }
+    }
+
+    /// Keys to fetch before sorting, if not all: etcd fetches one more than the limit, but only when it thinks
+    /// that no later step could need the others.
+    fn fetch_max(&self) -> Option<u64> {
+        let plain = self.order == SortOrder::None && self.filter.is_off();
+        self.limit.filter(|_| plain || !self.is_sorted()).map(|limit| limit + 1)
+    }
+}
+
+/// The versions found so far.
+#[derive(Debug, Default)]
+struct Picks {
+    seqs: Vec<Seq>,
+    sort: Vec<(SortKey, Found)>,
+    kept: u64,
+    encoded_len: u64,
+    counted: i64,
+}
+
+/// What a version is sorted by.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SortKey {
+    Number(i64),
+    Value(Vec<u8>),
+    /// In the order they were found, which is key order.
+    Found(u64),
+}
+
+/// How far a task came.
+#[derive(Debug)]
+pub enum Progress<T> {
+    /// It is finished.
+    Done(T),
+    /// The budget is used up.
+    More,
+}
+
+/// Resolves the revision a range asks for.
+pub fn resolve(asked: i64, current: Revision, compacted: Revision) -> Result<Revision, ApiError> {
+    match asked {
+        ..=0 => Ok(current),
+        _ if asked > current.0 => Err(ApiError::FutureRevision),
+        _ if asked < compacted.0 => Err(ApiError::Compacted),
+        _ => Ok(Revision(asked)),
+    }
+}
+
+/// Reads one key without keeping anything: the shape of most reads.
+pub fn read_one<R: ReadPages>(
+    view: &View<'_, R>,
+    range: &Range<'_>,
+) -> Result<Result<RangeAnswer, ApiError>, Cold> {
+    let revision = match resolve(range.revision, view.revision, view.compacted) {
+        Ok(revision) => revision,
+        Err(error) => return Ok(Err(error)),
+    };
+    let key = range.keys.key;
+    let found = match view.index.get(key)? {
+        None => None,
+        Some(entry) if entry.modified <= revision => {
+            view.version_at(key, &entry, At { revision, last: entry.seq })?
+        }
+        Some(entry) => view.version_at(key, &entry, view.at(revision)?)?,
+    };
+    let mut list = KvList { keys_only: range.keys_only, ..KvList::default() };
+    if let Some(found) = found
+        && !range.count_only
+        && range.filter.keeps(found.modified.0, found.created.0)
+    {
+        list.seqs.push(found.seq);
+        list.encoded_len = found.encoded_len(range.keys_only);
+    }
+    let count = i64::from(found.is_some());
+    Ok(Ok(RangeAnswer { revision: view.revision, kvs: Kvs::List(list), more: false, count }))
+}
+
+/// Whether [`read_one`] answers this range.
+pub fn is_single(range: &Range<'_>) -> bool {
+    range.keys.end == RangeEnd::Single
+}
+
+impl RangeTask {
+    /// A range of any shape, seen from `view`.
+    pub fn new<R: ReadPages>(
+        view: &View<'_, R>,
+        range: &Range<'_>,
+    ) -> Result<Result<RangeTask, ApiError>, Cold> {
+        let revision = match resolve(range.revision, view.revision, view.compacted) {
+            Ok(revision) => revision,
+            Err(error) => return Ok(Err(error)),
+        };
+        let at = view.at(revision)?;
+        let plan = Plan {
+            keys: OwnedKeys::new(range.keys),
+            limit: u64::try_from(range.limit).ok().filter(|limit| *limit > 0),
+            order: range.order,
+            target: range.target,
+            keys_only: range.keys_only,
+            count_only: range.count_only,
+            filter: range.filter,
+        };
+        let walk = Walk::new(range.keys, at, range.filter);
+        let count = count_at(view, range.keys, at)?;
+        Ok(Ok(RangeTask { plan, header: view.revision, count, walk, picks: Picks::default() }))
+    }
+
+    /// Goes on until the answer is there or the budget is used up.
+    pub fn advance<R: ReadPages>(
+        &mut self,
+        view: &View<'_, R>,
+        budget: &mut Budget,
+    ) -> Result<Progress<RangeAnswer>, Cold> {
+        let (plan, picks, count) = (&self.plan, &mut self.picks, self.count);
+        let wants_list = !plan.count_only;
+        if wants_list || count.is_none() {
+            let fetch_max = plan.fetch_max();
+            let over = self.walk.advance(view, budget, |found, kept| {
+                if wants_list && kept && fetch_max.is_none_or(|max| picks.kept < max) {
+                    picks.add(plan, sort_key(view, plan, picks.kept, &found)?, found);
+                }
+                picks.counted += 1;
+                // Without a count the rest must be passed too, to know it.
+                Ok(count.is_none() || fetch_max.is_none_or(|max| picks.kept < max))
+            })?;
+            if !over {
+                return Ok(Progress::More);
+            }
+        }
+        Ok(Progress::Done(self.finish()))
+    }
+
+    fn finish(&mut self) -> RangeAnswer {
+        let mut picks = std::mem::take(&mut self.picks);
+        let plan = &self.plan;
+        let count = self.count.unwrap_or(picks.counted);
+        let more = plan.limit.is_some_and(|limit| picks.kept > limit);
+        let pairs = plan.limit.map_or(picks.kept, |limit| picks.kept.min(limit));
+        let kvs = if !plan.is_sorted() && pairs > LIST_MAX {
+            Kvs::Walk(Box::new(LongList {
+                walk: Walk::new(plan.keys.as_range(), self.walk.at(), plan.filter),
+                left: pairs,
+                encoded_len: picks.encoded_len,
+                keys_only: plan.keys_only,
+            }))
+        } else {
+            picks.sort_and_cut(plan);
+            let (seqs, encoded_len) = (picks.seqs, picks.encoded_len);
+            Kvs::List(KvList { seqs, encoded_len, keys_only: plan.keys_only })
+        };
+        RangeAnswer { revision: self.header, kvs, more, count }
+    }
+}
+
+/// An answer too long to list: what to walk again, and how much will come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LongList {
+    /// The scan, at its beginning.
+    pub walk: Walk,
+    /// Pairs still to come; a limit may end it before the keys do.
+    pub left: u64,
+    /// See [`KvList::encoded_len`].
+    pub encoded_len: u64,
+    /// See [`KvList::keys_only`].
+    pub keys_only: bool,
+}
+
+impl LongList {
+    /// The next records, at most `max`; empty at the end.
+    pub fn next<R: ReadPages>(&mut self, view: &View<'_, R>, max: usize) -> Result<Vec<Seq>, Cold> {
+        let max = usize::try_from(self.left).map_or(max, |left| max.min(left));
+        let mut seqs = Vec::new();
+        if max == 0 {
+            return Ok(seqs);
+        }
+        let walked = self.walk.advance(view, &mut Budget(u32::MAX), |found, kept| {
+            if kept {
+                seqs.push(found.seq);
+            }
+            Ok(seqs.len() < max)
+        });
+        self.left -= seqs.len() as u64;
+        match walked {
+            Err(cold) if seqs.is_empty() => Err(cold),
+            _ => Ok(seqs),
+        }
+    }
+}
+
+impl Picks {
+    fn add(&mut self, plan: &Plan, key: SortKey, found: Found) {
+        self.kept += 1;
+        if plan.is_sorted() {
+            self.sort.push((key, found));
+        } else if plan.limit.is_none_or(|limit| self.kept <= limit) {
+            // The one beyond the limit only tells that there is more.
+            self.encoded_len += found.encoded_len(plan.keys_only);
+            if self.seqs.len() as u64 <= LIST_MAX {
+                self.seqs.push(found.seq);
+            }
+        }
+    }
+
+    fn sort_and_cut(&mut self, plan: &Plan) {
+        if !plan.is_sorted() {
+            return;
+        }
+        let descending = plan.order == SortOrder::Descend;
+        let order = |a: &SortKey, b: &SortKey| if descending { b.cmp(a) } else { a.cmp(b) };
+        self.sort.sort_by(|(a, _), (b, _)| -> Ordering { order(a, b) });
+        let keep = plan.limit.map_or(self.sort.len(), |limit| self.sort.len().min(limit as usize));
+        self.sort.truncate(keep);
+        self.encoded_len = self.sort.iter().map(|(_, found)| found.encoded_len(plan.keys_only)).sum();
+        self.seqs = self.sort.iter().map(|(_, found)| found.seq).collect();
+    }
+}
+
+fn sort_key<R: ReadPages>(view: &View<'_, R>, plan: &Plan, nth: u64, found: &Found) -> Result<SortKey, Cold> {
+    if !plan.is_sorted() {
+        return Ok(SortKey::Number(0));
+    }
+    Ok(match plan.target {
+        SortTarget::Key | SortTarget::Unknown(_) => SortKey::Found(nth),
+        SortTarget::Version => SortKey::Number(found.version),
+        SortTarget::Create => SortKey::Number(found.created.0),
+        SortTarget::Mod => SortKey::Number(found.modified.0),
+        SortTarget::Value => {
+            let record = view.history.record(found.seq)?.expect("a version that exists has its record");
+            SortKey::Value(record.fields().value.to_vec())
+        }
+    })
+}
+
+/// Keys alive at `at`, if that is cheap to know.
+fn count_at<R: ReadPages>(view: &View<'_, R>, keys: KeyRange<'_>, at: At) -> Result<Option<i64>, Cold> {
+    let now = view.index.count(keys)? as i64;
+    if at.revision == view.revision {
+        return Ok(Some(now));
+    }
+    let newest = view.now()?.last;
+    // Looking at one change costs about as much as passing one key.
+    if newest.0 - at.last.0 > TAIL_MAX.min(now as u64) {
+        return Ok(None);
+    }
+    let mut before: BTreeMap<&[u8], bool> = BTreeMap::new();
+    for seq in at.last.0 + 1..=newest.0 {
+        let record = view.history.record(Seq(seq))?.expect("records above a readable revision are kept");
+        let kv = record.fields();
+        if keys.contains(kv.key) {
+            // The first change after `at` tells: only a creation finds no key, and only a key can be deleted.
+            let created = !record.is_tombstone() && kv.create_revision == kv.mod_revision;
+            before.entry(kv.key).or_insert(!created);
+        }
+    }
+    let mut count = now;
+    for (key, was_alive) in before {
+        let alive = view.get(key)?.is_some();
+        count += i64::from(was_alive) - i64::from(alive);
+    }
+    Ok(Some(count))
+}

@@ -1,0 +1,264 @@
+//! The store: the version being built and the one readers see.
+//!
+//! One writer. Changes go to the version being built, one transaction after the other; [`Store::publish`] makes
+//! all of them visible at once. Every step either happens or finds something [`Cold`] and changes nothing, so that the
+//! caller may have it fetched and repeat the step.
+
+use std::collections::BTreeSet;
+
+use crate::map::page::WritePages;
+use crate::mvcc::Cold;
+use crate::mvcc::history::History;
+use crate::mvcc::history::directory::ChunkInfo;
+use crate::mvcc::history::record::{Change, NewRecord};
+use crate::mvcc::index::entry::KeyEntry;
+use crate::mvcc::index::table::Table;
+use crate::mvcc::index::{Index, IndexView, Root};
+use crate::mvcc::view::View;
+use crate::request::{AlarmKind, Put};
+use crate::types::{LeaseId, Revision, Seq};
+
+/// Numbers that go with a version of the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// Newest revision.
+    pub revision: Revision,
+    /// Revisions below this are gone; -1 before the first compaction.
+    pub compacted: Revision,
+}
+
+impl State {
+    /// Of a store that was never written.
+    pub const INITIAL: State = State { revision: Revision::INITIAL, compacted: Revision::NEVER_COMPACTED };
+}
+
+/// Keys, versions and alarms.
+#[derive(Debug)]
+pub struct Store<W> {
+    index: Index<W>,
+    history: History,
+    building: State,
+    /// Changes of the open transaction.
+    subs: u32,
+    /// Finished history chunks whose rows are not in the index yet.
+    rows: Vec<ChunkInfo>,
+    alarms: BTreeSet<(u64, AlarmKind)>,
+    published: (Root, State),
+}
+
+impl<W: WritePages> Store<W> {
+    /// A store that was opened at `state`, or is new.
+    pub fn new(
+        index: Index<W>,
+        history: History,
+        state: State,
+        alarms: BTreeSet<(u64, AlarmKind)>,
+    ) -> Store<W> {
+        assert_eq!(history.last_main(), state.revision, "history and index are of one checkpoint");
+        let published = (index.root(), state);
+        Store { index, history, building: state, subs: 0, rows: Vec::new(), alarms, published }
+    }
+
+    /// What readers see.
+    pub fn view(&self) -> View<'_, W> {
+        let (root, state) = self.published;
+        self.view_of(root, state)
+    }
+
+    /// What the open transaction sees: everything before it, and its own changes.
+    pub fn building(&self) -> View<'_, W> {
+        self.view_of(self.index.root(), self.building)
+    }
+
+    fn view_of(&self, root: Root, state: State) -> View<'_, W> {
+        View {
+            index: IndexView::new(self.index.pages(), root),
+            history: &self.history,
+            revision: state.revision,
+            compacted: state.compacted,
+        }
+    }
+
+    /// Revision before the open transaction.
+    pub fn revision(&self) -> Revision {
+        self.building.revision
+    }
+
+    /// Revision the open transaction's changes have, once there is one.
+    pub fn next_revision(&self) -> Revision {
+        self.building.revision.next()
+    }
+
+    /// Whether the open transaction changed anything.
+    pub fn is_changed(&self) -> bool {
+        self.subs > 0
+    }
+
+    /// Revision that an answer inside the open transaction shows.
+    pub fn seen_revision(&self) -> Revision {
+        if self.is_changed() { self.next_revision() } else { self.revision() }
+    }
+
+    /// Writes a key. Returns the version it replaces, if the key existed.
+    ///
+    /// With `ignore_value` or `ignore_lease` the key must exist, which the caller has checked.
+    pub fn put(&mut self, put: &Put<'_>) -> Result<Option<Seq>, Cold> {
+        let newest = self.index.get(put.key)?;
+        let alive = newest.filter(KeyEntry::is_live);
+        let main = self.next_revision();
+        let kept = match alive {
+            Some(entry) if put.ignore_value => {
+                let record = self.history.record(entry.seq)?.expect("a live key has its record");
+                record.fields().value.to_vec()
+            }
+            _ => Vec::new(),
+        };
+        let value = if put.ignore_value { &kept[..] } else { put.value };
+        let lease = match alive {
+            Some(entry) if put.ignore_lease => entry.lease,
+            _ => put.lease,
+        };
+        let (created, version) = alive.map_or((main, 1), |entry| (entry.created, entry.version + 1));
+        let change = Change::Put { value, created, version, lease };
+        let prev = newest.map(|entry| entry.seq);
+        let new = NewRecord { main, sub: self.subs, prev, key: put.key, change };
+        self.write(&new, created, version, lease)?;
+        Ok(alive.map(|entry| entry.seq))
+    }
+
+    /// Deletes a key that exists; `entry` is its newest version.
+    pub fn delete(&mut self, key: &[u8], entry: &KeyEntry) -> Result<(), Cold> {
+        assert!(entry.is_live(), "deleting a key that is deleted: {entry:?}");
+        let main = self.next_revision();
+        let new = NewRecord { main, sub: self.subs, prev: Some(entry.seq), key, change: Change::Delete };
+        self.write(&new, entry.created, entry.version, LeaseId::NONE)
+    }
+
+    /// First the index, which may find a page cold and then changes nothing, then the history, which cannot.
+    fn write(
+        &mut self,
+        new: &NewRecord<'_>,
+        created: Revision,
+        version: i64,
+        lease: LeaseId,
+    ) -> Result<(), Cold> {
+        let entry = KeyEntry {
+            seq: self.history.next_seq(),
+            modified: new.main,
+            created,
+            version,
+            wire_len: u32::try_from(new.wire_len()).expect("a version is smaller than 4 GiB"),
+            lease,
+            tombstone: matches!(new.change, Change::Delete),
+        };
+        self.index.put(new.key, &entry)?;
+        let seq = self.history.append(new);
+        assert_eq!(seq, entry.seq, "the index names the record that was written");
+        self.subs += 1;
+        Ok(())
+    }
+
+    /// Ends the open transaction: its changes become one revision, or none if there were none.
+    pub fn end_transaction(&mut self) {
+        if self.is_changed() {
+            self.history.end_transaction();
+            self.building.revision = self.next_revision();
+            self.subs = 0;
+        }
+    }
+
+    /// Makes revisions below `revision` unreadable.
+    pub fn compact(&mut self, revision: Revision) {
+        let State { revision: current, compacted } = self.building;
+        assert!(
+            compacted < revision && revision <= current,
+            "compacting {revision} of {compacted}..={current}"
+        );
+        self.building.compacted = revision;
+    }
+
+    /// The compaction revision of the version being built.
+    pub fn compacted(&self) -> Revision {
+        self.building.compacted
+    }
+
+    /// Alarms raised, ascending.
+    pub fn alarms(&self) -> impl Iterator<Item = (u64, AlarmKind)> + '_ {
+        self.alarms.iter().copied()
+    }
+
+    /// Whether any member raised this alarm.
+    pub fn has_alarm(&self, kind: AlarmKind) -> bool {
+        self.alarms.iter().any(|(_, raised)| *raised == kind)
+    }
+
+    /// Raises or lowers an alarm. Returns whether it was raised before.
+    pub fn set_alarm(&mut self, member: u64, kind: AlarmKind, raised: bool) -> Result<bool, Cold> {
+        let row = alarm_row(member, kind);
+        if raised {
+            self.index.put_row(Table::Alarm, &row, &[])?;
+            Ok(!self.alarms.insert((member, kind)))
+        } else {
+            self.index.remove_row(Table::Alarm, &row)?;
+            Ok(self.alarms.remove(&(member, kind)))
+        }
+    }
+
+    /// Makes the version being built visible; the caller publishes the same root in the page memory.
+    ///
+    /// Rows of history chunks that were finished meanwhile go in first.
+    pub fn publish(&mut self) -> Result<(Root, State), Cold> {
+        assert!(!self.is_changed(), "publishing inside a transaction");
+        self.rows.extend(self.history.take_finished());
+        while let Some(info) = self.rows.last() {
+            self.index.put_row(Table::HistorySegment, &info.key(), &info.encode())?;
+            self.rows.pop();
+        }
+        self.published = (self.index.root(), self.building);
+        Ok(self.published)
+    }
+
+    /// The version readers see.
+    pub fn published(&self) -> (Root, State) {
+        self.published
+    }
+
+    /// All versions.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// All versions, for flushing and fetching.
+    pub fn history_mut(&mut self) -> &mut History {
+        &mut self.history
+    }
+
+    /// The page memory.
+    pub fn pages(&self) -> &W {
+        self.index.pages()
+    }
+
+    /// The page memory, for publishing, checkpoints and loading.
+    pub fn pages_mut(&mut self) -> &mut W {
+        self.index.pages_mut()
+    }
+}
+
+/// Row key of an alarm: member id, big endian, and its kind.
+fn alarm_row(member: u64, kind: AlarmKind) -> [u8; 9] {
+    let mut row = [0; 9];
+    row[..8].copy_from_slice(&member.to_be_bytes());
+    row[8] = kind as u8;
+    row
+}
+
+/// Reads a row key of the alarm table.
+pub fn parse_alarm_row(row: &[u8]) -> Option<(u64, AlarmKind)> {
+    let (member, kind) = row.split_first_chunk::<8>()?;
+    let kind = match kind {
+        [1] => AlarmKind::NoSpace,
+        [2] => AlarmKind::Corrupt,
+        _ => return None,
+    };
+    Some((u64::from_be_bytes(*member), kind))
+}
