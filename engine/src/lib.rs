@@ -40,3 +40,6 @@ pub mod mvcc;
 
 /// A committed command becomes a state change.
 pub mod apply;
+
+/// One member, without input or output.
+pub mod replica;

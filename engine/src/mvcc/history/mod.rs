@@ -81,6 +81,8 @@ pub struct Mark {
 pub struct History {
     config: Config,
     finished: Directory,
+    /// Bytes of all finished chunks.
+    finished_bytes: u64,
     active: Option<Active>,
     /// Where the active chunk, or else the next one, goes.
     segment: u64,
@@ -105,6 +107,7 @@ impl History {
         History {
             config,
             finished: Directory::default(),
+            finished_bytes: 0,
             active: None,
             segment: 0,
             offset: 0,
@@ -134,6 +137,7 @@ impl History {
         (history.last_seq, history.last_main) = (Seq(mark.last_seq), Revision(mark.last_main));
         (history.segment, history.offset) = (mark.segment, mark.offset);
         for info in rows {
+            history.finished_bytes += u64::from(info.region);
             history.finished.push(Slot { info, table: None, bytes: None, written: true });
         }
         let begun = mark.offset > 0 || mark.written > 0;
@@ -236,6 +240,7 @@ impl History {
         self.flush.write(self.segment, at, bytes.slice(self.submitted..), Some(first_seq));
         self.finished.push(Slot { info, table: Some(table), bytes: Some(bytes), written: false });
         self.new_rows.push(info);
+        self.finished_bytes += region as u64;
         self.offset += region as u64;
         self.submitted = 0;
     }
@@ -433,6 +438,11 @@ impl History {
                 spare.push(Vec::from(bytes));
             }
         });
+    }
+
+    /// Bytes of all chunks, finished or not.
+    pub fn size(&self) -> u64 {
+        self.finished_bytes + self.active.as_ref().map_or(0, |active| active.filled() as u64)
     }
 
     /// Finished chunks with their places, ascending.

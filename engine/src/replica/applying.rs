@@ -1,0 +1,159 @@
+//! Committed entries into answers: in order, one at a time, in slices.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use raft::{ConfChange, Entry, EntryKind, LogIndex};
+
+use super::{Event, Fatal, Replica};
+use crate::apply::{Answer, Applying};
+use crate::command::RequestId;
+use crate::map::Tag;
+use crate::mvcc::range::Progress;
+use crate::mvcc::walk::Budget;
+use crate::wal::EntryId;
+
+/// Committed and not applied.
+#[derive(Debug, Default)]
+pub struct ApplyQueue {
+    entries: VecDeque<Entry>,
+    /// The command under way, of the entry in front.
+    current: Option<Applying>,
+    /// It waits for something cold.
+    cold: bool,
+    /// Answers of commands that are applied and not published.
+    answers: Vec<(RequestId, Answer)>,
+    /// The last entry applied, published or not.
+    applied: EntryId,
+    /// The last entry whose effect is published.
+    published: EntryId,
+    /// When something was applied last.
+    pub last_at: Option<Instant>,
+}
+
+impl ApplyQueue {
+    /// Nothing to do; the store holds the effects of all entries up to `applied`.
+    pub fn new(applied: EntryId) -> ApplyQueue {
+        ApplyQueue { applied, published: applied, ..ApplyQueue::default() }
+    }
+
+    /// Adds committed entries.
+    pub fn extend(&mut self, entries: Vec<Entry>) {
+        self.entries.extend(entries);
+    }
+
+    /// Something was brought in: try again.
+    pub fn warmed(&mut self) {
+        self.cold = false;
+    }
+
+    /// The last entry whose effect readers see.
+    pub fn published(&self) -> EntryId {
+        self.published
+    }
+
+    /// No command is half applied and all that is applied is published.
+    pub fn is_settled(&self) -> bool {
+        self.current.is_none() && self.applied == self.published
+    }
+
+    /// Whether there is anything left to apply now.
+    pub fn has_work(&self) -> bool {
+        !self.entries.is_empty() && !self.cold
+    }
+}
+
+impl Replica {
+    /// Applies what is committed until the turn's budget is used up, and publishes it.
+    pub(super) fn apply(&mut self, now: Instant) -> Result<(), Fatal> {
+        let mut budget = Budget::SLICE;
+        while self.applies.has_work() && budget.0 > 0 {
+            if !self.apply_front(&mut budget)? {
+                break;
+            }
+        }
+        if self.applies.current.is_none() && self.applies.applied != self.applies.published {
+            self.publish(now)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a turn left committed entries behind because its budget was used up.
+    pub fn has_more(&self) -> bool {
+        self.applies.has_work()
+    }
+
+    /// Goes on with the entry in front; false if it must wait.
+    fn apply_front(&mut self, budget: &mut Budget) -> Result<bool, Fatal> {
+        let entry = self.applies.entries.front().expect("there is work");
+        let id = EntryId { index: entry.index.0, term: entry.term.0 };
+        assert_eq!(id.index, self.applies.applied.index + 1, "entries are applied in order");
+        match entry.kind {
+            EntryKind::ConfChange => {
+                let change = ConfChange::decode(&entry.data);
+                let change = change.map_err(|_| undecodable(id.index))?;
+                self.raft.apply_conf_change(&change);
+            }
+            EntryKind::Normal if entry.data.is_empty() => {}
+            EntryKind::Normal => {
+                if self.applies.current.is_none() {
+                    let begun = Applying::new(entry.data.clone());
+                    self.applies.current = Some(begun.map_err(|_| undecodable(id.index))?);
+                }
+                let current = self.applies.current.as_mut().expect("just begun");
+                match current.advance(&mut self.store, budget) {
+                    Ok(Progress::Done(answer)) => {
+                        self.applies.answers.push((current.id(), answer));
+                        self.applies.current = None;
+                    }
+                    Ok(Progress::More) => return Ok(false),
+                    Err(cold) => {
+                        self.applies.cold = self.want(&cold)?;
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        self.applies.entries.pop_front();
+        self.applies.applied = id;
+        Ok(true)
+    }
+
+    /// Makes what is applied visible and lets its answers go.
+    fn publish(&mut self, now: Instant) -> Result<(), Fatal> {
+        let (root, state) = match self.store.publish() {
+            Ok(published) => published,
+            Err(cold) => {
+                self.applies.cold = self.want(&cold)?;
+                return Ok(());
+            }
+        };
+        if root.height > 0 {
+            let tag: Tag = [
+                u64::from(root.height),
+                root.live,
+                root.entries,
+                state.revision.0 as u64,
+                state.compacted.0 as u64,
+                self.store.history().next_seq().0,
+            ];
+            self.store.pages_mut().publish(root.page, tag);
+        }
+        self.applies.published = self.applies.applied;
+        self.applies.last_at = Some(now);
+        self.raft.applied(LogIndex(self.applies.applied.index));
+        for (id, answer) in self.applies.answers.drain(..) {
+            // Without a call it is another member's request, a replayed one, or one whose time was up.
+            if let Some(call) = self.waiting.remove(&id) {
+                self.events.push_back(Event::Answer { call, answer });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn undecodable(index: u64) -> Fatal {
+    Fatal::Damaged(format!(
+        "log entry {index} is committed and not decodable: it is damaged, or a newer version of kontiki wrote it"
+    ))
+}

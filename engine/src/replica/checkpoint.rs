@@ -1,0 +1,159 @@
+//! When the store's state goes to the index file, and what waits for what.
+//!
+//! 1. Between two commands: the history is asked to become stable as far as it goes, the version is pinned.
+//! 2. The log must be durable beyond it: a leader may apply before its own disk has an entry, and an index ahead of its
+//!    log could not be told from a log that lost its end.
+//! 3. The history must be stable: the index names its records.
+//! 4. Then the pages are written, on a background thread; one meta page switches everything.
+//! 5. Only then are log segments let go, and those only once the checkpoint after this one is durable too.
+
+use std::time::Instant;
+
+use raft::{LogIndex, LogPosition};
+
+use super::payload::Payload;
+use super::{Fatal, Replica};
+use crate::disk::Disk;
+use crate::map::{self, MapError};
+use crate::wal::EntryId;
+
+/// A pinned version to be written; for a background thread.
+#[derive(Debug)]
+pub struct CheckpointJob {
+    /// The pages. Drive it operation by operation, or with [`CheckpointJob::run`].
+    pub checkpoint: map::Checkpoint,
+    applied: EntryId,
+}
+
+impl CheckpointJob {
+    /// Does all of it, waiting for the disk; `pause` is called between operations and decides the pace.
+    pub fn run(&mut self, disk: &mut dyn Disk, mut pause: impl FnMut()) -> Result<(), MapError> {
+        while let Some((token, op)) = self.checkpoint.poll() {
+            let outcome = disk.run(op);
+            self.checkpoint.on_completed(token, outcome)?;
+            pause();
+        }
+        self.checkpoint.settle()
+    }
+}
+
+/// The state of checkpointing.
+#[derive(Debug)]
+pub struct Checkpoints {
+    step: Step,
+    /// The last entry a durable checkpoint holds.
+    durable: EntryId,
+    /// Log bytes at the last checkpoint.
+    log_bytes: u64,
+}
+
+#[derive(Debug)]
+enum Step {
+    Idle,
+    /// Pinned; waits for log and history.
+    Waiting {
+        job: Box<CheckpointJob>,
+        log: LogPosition,
+    },
+    /// Ready for the background thread.
+    Ready(Box<CheckpointJob>),
+    Running,
+    /// The last one of an orderly stop is durable.
+    Final,
+}
+
+impl Checkpoints {
+    /// `durable` is what the opened index holds.
+    pub fn new(durable: EntryId) -> Checkpoints {
+        Checkpoints { step: Step::Idle, durable, log_bytes: 0 }
+    }
+
+    /// Whether the last checkpoint of an orderly stop is durable.
+    pub fn is_final(&self) -> bool {
+        matches!(self.step, Step::Final)
+    }
+}
+
+impl Replica {
+    pub(super) fn advance_checkpoint(&mut self, now: Instant) -> Result<(), Fatal> {
+        let idle = matches!(self.checkpoints.step, Step::Idle) && self.store.history().is_stable();
+        if idle && self.applies.is_settled() {
+            if self.is_checkpoint_due(now) {
+                self.pin_checkpoint()?;
+            } else if self.is_drained() {
+                self.wal.push_stop(self.pushed.0);
+                self.checkpoints.step = Step::Final;
+            }
+        }
+        let Step::Waiting { log, .. } = &self.checkpoints.step else { return Ok(()) };
+        if self.wal.durable() >= log.0 && self.store.history().is_stable() {
+            self.checkpoints.step = match std::mem::replace(&mut self.checkpoints.step, Step::Running) {
+                Step::Waiting { job, .. } => Step::Ready(job),
+                step => unreachable!("just looked at {step:?}"),
+            };
+        }
+        Ok(())
+    }
+
+    /// Nothing more will be written.
+    fn is_drained(&self) -> bool {
+        self.stopping && self.waiting.is_empty() && !self.applies.has_work()
+    }
+
+    fn is_checkpoint_due(&self, now: Instant) -> bool {
+        let published = self.applies.published();
+        if published == self.checkpoints.durable {
+            return false;
+        }
+        let entries = published.index - self.checkpoints.durable.index;
+        let bytes = self.logged_bytes - self.checkpoints.log_bytes;
+        let idle = self.applies.last_at.is_some_and(|at| now.duration_since(at) >= self.config.checkpoint_idle);
+        let full = entries >= self.config.checkpoint_entries || bytes >= self.config.checkpoint_log_bytes;
+        full || idle || self.is_drained()
+    }
+
+    fn pin_checkpoint(&mut self) -> Result<(), Fatal> {
+        let mark = self.store.history_mut().begin_checkpoint();
+        // Publishes the rows of chunks that the mark finished.
+        let (root, state) = match self.store.publish() {
+            Ok(published) => published,
+            Err(cold) => {
+                // The history is being made stable for nothing; the next turn pins again.
+                self.want(&cold)?;
+                return Ok(());
+            }
+        };
+        let tag = self.store.pages().version().tag;
+        let pages = self.store.pages_mut();
+        pages.publish(root.page, tag);
+        let applied = self.applies.published();
+        let payload = Payload { root, state, applied, mark };
+        let checkpoint = pages.begin_checkpoint(&payload.encode());
+        let job = Box::new(CheckpointJob { checkpoint, applied });
+        self.checkpoints.step = Step::Waiting { job, log: self.pushed };
+        self.checkpoints.log_bytes = self.logged_bytes;
+        Ok(())
+    }
+
+    pub(super) fn poll_checkpoint(&mut self) -> Option<CheckpointJob> {
+        if !matches!(self.checkpoints.step, Step::Ready(_)) {
+            return None;
+        }
+        match std::mem::replace(&mut self.checkpoints.step, Step::Running) {
+            Step::Ready(job) => Some(*job),
+            step => unreachable!("just looked at {step:?}"),
+        }
+    }
+
+    /// A checkpoint comes back from the background thread.
+    pub fn on_checkpoint(&mut self, job: CheckpointJob, outcome: Result<(), MapError>) -> Result<(), Fatal> {
+        outcome.map_err(Fatal::Index)?;
+        assert!(job.checkpoint.is_durable(), "a checkpoint came back unfinished");
+        self.store.pages_mut().finish_checkpoint(job.checkpoint);
+        self.checkpoints.durable = job.applied;
+        self.checkpoints.step = Step::Idle;
+        self.wal.release(job.applied.index);
+        self.raft.compact(LogIndex(job.applied.index));
+        Ok(())
+    }
+}

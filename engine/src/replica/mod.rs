@@ -1,0 +1,521 @@
+//! One member, without input or output: requests, completions and ticks in; disk work, answers and messages out.
+//!
+//! The order of effects, for a batch of writes:
+//!
+//! 1. [`Replica::propose`] admits a request and encodes it, once, into the batch.
+//! 2. [`Replica::turn`] proposes the batch to raft. What raft appends goes to the log and, at the same time, to peers.
+//! 3. [`Replica::poll_work`] hands the log's blocks to the driver; [`Replica::on_disk`] reports them. Only a block's
+//!    own completion makes it durable, and only then does raft count it.
+//! 4. What raft commits is applied, in order, in slices that end with the budget; the version being built becomes
+//!    visible with one publication.
+//! 5. Answers leave by [`Replica::poll_event`] after that publication, never before: whoever sees an answer and then
+//!    reads, on any connection, reads at least what the answer said.
+//!
+//! A linearizable read asks raft for an index and runs when that index is published; see [`Replica::read_index`].
+//!
+//! The driver calls `turn` after any input, then drains `poll_work` and `poll_event`. The simulator is such a driver.
+//!
+//! Any error from here ([`Fatal`]) ends the process: a log that failed once is never written again, and
+//! bytes that are not what was written are never answered from.
+
+/// What a checkpoint's meta page says about the store.
+pub mod payload;
+
+/// From a data directory to a replica.
+pub mod open;
+
+/// When the store's state goes to the index file.
+mod checkpoint;
+
+/// Committed entries into answers.
+mod applying;
+
+/// Reads that wait for an index.
+mod read;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use raft::{LogPosition, MemberId, ProposeError, Raft};
+
+use crate::apply::Answer;
+use crate::command::{self, RequestId};
+use crate::disk::{Op, Outcome, Owner, Token};
+use crate::error::ApiError;
+use crate::map;
+use crate::mvcc::history::OpenError;
+use crate::mvcc::store::Store;
+use crate::mvcc::view::View;
+use crate::mvcc::{Cold, history};
+use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
+use crate::wal::{self, WalFailure};
+use applying::ApplyQueue;
+use checkpoint::Checkpoints;
+use read::Reads;
+
+pub use checkpoint::CheckpointJob;
+pub use read::ReadStart;
+
+/// Names a call of the driver's; opaque here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId(pub u64);
+
+impl CallId {
+    /// The member's own requests; nobody waits for their answers.
+    pub const NOBODY: CallId = CallId(u64::MAX);
+}
+
+/// What the replica tells its driver.
+#[derive(Debug)]
+pub enum Event {
+    /// A write has its answer. Exactly one for each admitted write.
+    Answer {
+        /// Whose.
+        call: CallId,
+        /// What.
+        answer: Answer,
+    },
+    /// A read may go on: its index is published, or what it found cold may be in memory now.
+    Go {
+        /// Whose.
+        call: CallId,
+    },
+    /// A read cannot be served.
+    Refused {
+        /// Whose.
+        call: CallId,
+        /// Why.
+        error: ApiError,
+    },
+}
+
+/// Work for the driver.
+#[derive(Debug)]
+pub enum Work {
+    /// For a disk; the outcome goes to [`Replica::on_disk`].
+    Disk(Token, Op),
+    /// For a background thread; it comes back to [`Replica::on_checkpoint`].
+    Checkpoint(CheckpointJob),
+    /// For a background thread: memory to fault in ahead of need. Back to [`Replica::on_prefaulted`].
+    Prefault(map::Prefault),
+    /// For a background thread: mapped pages to fault in. Back to [`Replica::on_populated`].
+    Populate(map::Populate),
+}
+
+/// Why the process must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fatal {
+    /// The log failed.
+    Log(WalFailure),
+    /// The history failed or is damaged.
+    History(OpenError),
+    /// The index failed or is damaged.
+    Index(map::MapError),
+    /// Stored bytes are not what was written.
+    Damaged(String),
+}
+
+impl std::fmt::Display for Fatal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Fatal::Log(failure) => failure.fmt(f),
+            Fatal::History(error) => error.fmt(f),
+            Fatal::Index(error) => error.fmt(f),
+            Fatal::Damaged(what) => f.write_str(what),
+        }
+    }
+}
+
+impl std::error::Error for Fatal {}
+
+/// Limits and sizes; checked by whoever makes it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The cluster.
+    pub cluster: u64,
+    /// This member.
+    pub member: u64,
+    /// Raft's own configuration.
+    pub raft: raft::Config,
+    /// Time of one raft tick.
+    pub heartbeat: Duration,
+    /// The server's own limit for a write or a read index (etcd: 5 s and two election timeouts).
+    pub request_timeout: Duration,
+    /// Longest request, in bytes of its own message.
+    pub request_bytes_max: usize,
+    /// The log.
+    pub wal: wal::Config,
+    /// The history.
+    pub history: history::Config,
+    /// The index.
+    pub map: map::Limits,
+    /// A checkpoint is due after this many bytes of log.
+    pub checkpoint_log_bytes: u64,
+    /// And after this many applied entries.
+    pub checkpoint_entries: u64,
+    /// And when nothing was applied for this long, if anything was since the last.
+    pub checkpoint_idle: Duration,
+}
+
+impl Config {
+    /// Sizes for a server.
+    pub fn new(cluster: u64, member: u64, seed: u64) -> Config {
+        Config {
+            cluster,
+            member,
+            raft: raft::Config::new(MemberId(member), seed),
+            heartbeat: Duration::from_millis(100),
+            request_timeout: Duration::from_secs(7),
+            request_bytes_max: 1536 << 10,
+            wal: wal::Config::default(),
+            history: history::Config::default(),
+            map: map::Limits::default(),
+            checkpoint_log_bytes: 64 << 20,
+            checkpoint_entries: 300_000,
+            checkpoint_idle: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Bytes that etcd's internal request adds to the client's message when it decides whether it is too large: header,
+/// request id, and the field the message stands in.
+const PROPOSAL_OVERHEAD: usize = 20;
+
+/// Committed entries taken from raft at once, in bytes.
+const APPLY_BYTES_MAX: u64 = 16 << 20;
+
+/// One member.
+pub struct Replica {
+    config: Config,
+    raft: Raft,
+    wal: wal::Writer,
+    store: Store<map::Writer>,
+    loader: map::Loader,
+    /// Requests of the current batch, encoded one behind the other, with where each ends.
+    batch: Vec<u8>,
+    batch_ends: Vec<(usize, RequestId)>,
+    next_request: u64,
+    /// Admitted writes without an answer.
+    waiting: HashMap<RequestId, CallId>,
+    /// When their time is up, oldest first.
+    deadlines: VecDeque<(Instant, RequestId)>,
+    applies: ApplyQueue,
+    reads: Reads,
+    checkpoints: Checkpoints,
+    events: VecDeque<Event>,
+    /// Position of the newest append handed to the log.
+    pushed: LogPosition,
+    /// Term and vote as last logged.
+    logged: (u64, Option<u64>),
+    /// Bytes of entries handed to the log since the start.
+    logged_bytes: u64,
+    next_tick: Instant,
+    stopping: bool,
+    /// New work was proposed since the log was last polled.
+    proposed: bool,
+}
+
+impl Replica {
+    /// Takes a write on. Its answer comes as one [`Event::Answer`].
+    ///
+    /// `message_len` is the length of the client's message, for the size limit. Errors: the request is refused and has
+    /// no effect.
+    pub fn propose(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        write: &Write<'_>,
+        message_len: usize,
+    ) -> Result<(), ApiError> {
+        if self.stopping {
+            return Err(ApiError::Stopped);
+        }
+        if message_len + PROPOSAL_OVERHEAD > self.config.request_bytes_max {
+            return Err(ApiError::RequestTooLarge);
+        }
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        command::encode(&mut self.batch, id, write);
+        self.batch_ends.push((self.batch.len(), id));
+        self.waiting.insert(id, call);
+        self.deadlines.push_back((now + self.config.request_timeout, id));
+        Ok(())
+    }
+
+    /// Moves everything on that can move: call it after any input.
+    pub fn turn(&mut self, now: Instant) -> Result<(), Fatal> {
+        self.propose_batch();
+        self.pump_raft();
+        self.apply(now)?;
+        self.advance_checkpoint(now)?;
+        // What was applied may release reads, and what raft learned of it may be written.
+        self.pump_raft();
+        self.release_reads();
+        Ok(())
+    }
+
+    fn propose_batch(&mut self) {
+        if self.batch_ends.is_empty() {
+            return;
+        }
+        self.proposed = true;
+        let bytes = Bytes::from(std::mem::take(&mut self.batch));
+        let ends = std::mem::take(&mut self.batch_ends);
+        let mut from = 0;
+        let mut entries = ends.iter().map(|(end, _)| bytes.slice(std::mem::replace(&mut from, *end)..*end));
+        let (admitted, error) = match self.raft.propose(&mut entries) {
+            Ok(proposed) => ((proposed.last.0 + 1 - proposed.first.0) as usize, ApiError::TooManyRequests),
+            Err(error) => (0, refusal(error)),
+        };
+        for (_, id) in &ends[admitted..] {
+            self.refuse(*id, error);
+        }
+    }
+
+    fn refuse(&mut self, id: RequestId, error: ApiError) {
+        if let Some(call) = self.waiting.remove(&id) {
+            self.events.push_back(Event::Answer { call, answer: Err(error) });
+        }
+    }
+
+    /// Carries raft's outputs to where they go.
+    fn pump_raft(&mut self) {
+        while let Some(append) = self.raft.poll_append() {
+            self.log(append);
+        }
+        // A single voter has nobody to write to.
+        while let Some(message) = self.raft.poll_message() {
+            unreachable!("a message to {:?} without peers", message.to);
+        }
+        while let Some(state) = self.raft.poll_read() {
+            self.reads.confirmed(state);
+        }
+        while let Some(entries) = self.raft.poll_committed(APPLY_BYTES_MAX) {
+            self.applies.extend(entries);
+        }
+    }
+
+    fn log(&mut self, append: raft::Append) {
+        let position = append.position.0;
+        assert!(append.position >= self.pushed, "append {:?} after {:?}", append.position, self.pushed);
+        assert!(append.snapshot.is_none(), "nobody sends snapshots to a single member");
+        let hard_state = wal::HardState {
+            term: append.hard_state.term.0,
+            vote: append.hard_state.vote.map(|member| member.0),
+            commit: append.hard_state.commit.0,
+        };
+        let promise = (hard_state.term, hard_state.vote);
+        if self.logged != promise {
+            self.wal.push_hard_state(position, hard_state);
+            self.logged = promise;
+        } else {
+            self.wal.note_commit(hard_state.commit);
+        }
+        if let Some(from) = append.truncate_from {
+            let keep = from.prev();
+            let term = self.raft.term_at(keep).expect("the entry before a cut is in the log");
+            self.wal.push_truncate(position, wal::EntryId { index: keep.0, term: term.0 });
+        }
+        let entries: Vec<wal::Entry> = append.entries.into_iter().map(log_entry).collect();
+        self.logged_bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
+        self.wal.push_entries(position, &entries);
+        if let Some(conf_state) = &append.conf_state {
+            self.wal.push_conf_state(position, payload::encode_conf_state(conf_state));
+        }
+        self.pushed = append.position;
+    }
+
+    /// The next work for the driver; drain it after every turn.
+    pub fn poll_work(&mut self) -> Option<Work> {
+        if let Some((token, op)) = self.wal.poll(!self.proposed) {
+            return Some(Work::Disk(token, op));
+        }
+        self.proposed = false;
+        if let Some((token, op)) = self.store.history_mut().poll_disk() {
+            return Some(Work::Disk(token, op));
+        }
+        match self.loader.poll(self.store.pages_mut()) {
+            Some(map::Load::Read(token, op)) => return Some(Work::Disk(token, op)),
+            Some(map::Load::Populate(populate)) => return Some(Work::Populate(populate)),
+            None => {}
+        }
+        if let Some(job) = self.poll_checkpoint() {
+            return Some(Work::Checkpoint(job));
+        }
+        self.store.pages_mut().poll_prefault().map(Work::Prefault)
+    }
+
+    /// The next thing to tell a client; drain it after every turn.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// A disk operation has ended.
+    pub fn on_disk(&mut self, token: Token, outcome: Outcome) -> Result<(), Fatal> {
+        match token.owner {
+            Owner::Log => {
+                self.wal.on_completed(token, outcome).map_err(Fatal::Log)?;
+                self.raft.persisted(LogPosition(self.wal.durable()));
+                return Ok(());
+            }
+            Owner::History => {
+                self.store.history_mut().on_completed(token, outcome).map_err(Fatal::History)?;
+            }
+            Owner::Index => {
+                self.loader.on_completed(self.store.pages_mut(), token, outcome).map_err(Fatal::Index)?;
+            }
+            Owner::Checkpoint => unreachable!("checkpoints come back whole"),
+        }
+        self.warmed();
+        Ok(())
+    }
+
+    /// Something was brought in: whoever found something cold looks again.
+    fn warmed(&mut self) {
+        self.reads.warmed(&mut self.events);
+        self.applies.warmed();
+    }
+
+    /// Memory was faulted in.
+    pub fn on_prefaulted(&mut self, done: map::Prefaulted) {
+        self.store.pages_mut().on_prefaulted(done);
+    }
+
+    /// Mapped pages were faulted in.
+    pub fn on_populated(&mut self, done: map::Populated) -> Result<(), Fatal> {
+        self.loader.on_populated(self.store.pages_mut(), done).map_err(Fatal::Index)?;
+        self.warmed();
+        Ok(())
+    }
+
+    /// Time has passed. Returns when to call again.
+    pub fn handle_timeout(&mut self, now: Instant) -> Instant {
+        while self.next_tick <= now {
+            self.next_tick += self.config.heartbeat;
+            self.raft.tick();
+        }
+        while let Some(&(deadline, id)) = self.deadlines.front() {
+            let answered = !self.waiting.contains_key(&id);
+            if !answered && deadline > now {
+                break;
+            }
+            self.deadlines.pop_front();
+            if !answered {
+                self.refuse(id, ApiError::Timeout);
+            }
+        }
+        self.reads.expire(now, &mut self.events);
+        self.raise_space_alarm(now);
+        let seal = self.wal.poll_timer(now);
+        seal.map_or(self.next_tick, |seal| seal.min(self.next_tick))
+    }
+
+    /// The disk refuses space that the log will need: refuse writes that grow the store while there is still room to
+    /// delete and compact.
+    fn raise_space_alarm(&mut self, now: Instant) {
+        if !self.wal.needs_space() {
+            return;
+        }
+        self.wal.retry_space();
+        if !self.store.has_alarm(AlarmKind::NoSpace) && !self.stopping {
+            let (action, kind) = (AlarmAction::Activate, AlarmKind::NoSpace);
+            let alarm = Write::Alarm(Alarm { action, member: self.config.member, kind });
+            // A second one while the first is under way changes nothing.
+            self.propose(now, CallId::NOBODY, &alarm, 0).expect("an alarm is small");
+        }
+    }
+
+    /// What readers see.
+    pub fn view(&self) -> View<'_, map::Writer> {
+        self.store.view()
+    }
+
+    /// The store, for its counters.
+    pub fn store(&self) -> &Store<map::Writer> {
+        &self.store
+    }
+
+    /// Has brought in what a read found cold; the call hears by [`Event::Go`].
+    pub fn fetch(&mut self, cold: &Cold, call: CallId) -> Result<(), Fatal> {
+        if self.want(cold)? {
+            self.reads.wait_for_disk(call);
+        } else {
+            self.events.push_back(Event::Go { call });
+        }
+        Ok(())
+    }
+
+    /// Asks for something cold; false if it is in memory by now.
+    fn want(&mut self, cold: &Cold) -> Result<bool, Fatal> {
+        match cold {
+            Cold::Damaged(what) => Err(Fatal::Damaged(what.clone())),
+            Cold::Page(no) => match self.loader.want(self.store.pages(), *no) {
+                map::Wanted::Ready => Ok(false),
+                map::Wanted::Coming => Ok(true),
+                map::Wanted::Gone => {
+                    Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
+                }
+            },
+            Cold::Record(_) | Cold::Table(_) => {
+                self.store.history_mut().fetch(cold);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Stops taking writes, and when all are answered writes the last checkpoint and the last block. The driver goes
+    /// on until [`Replica::is_stopped`].
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether everything is on disk and nothing is under way.
+    pub fn is_stopped(&self) -> bool {
+        self.checkpoints.is_final() && self.wal.is_idle()
+    }
+
+    /// Raft's view of this member.
+    pub fn raft(&self) -> &Raft {
+        &self.raft
+    }
+
+    /// This member's id.
+    pub fn member(&self) -> u64 {
+        self.config.member
+    }
+
+    /// The cluster's id.
+    pub fn cluster(&self) -> u64 {
+        self.config.cluster
+    }
+
+    /// Writes admitted and not answered.
+    pub fn pending(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Bytes of index pages in use and history not reclaimed: etcd's dbSize. Log and spares do not count.
+    pub fn db_size(&self) -> u64 {
+        let pages = u64::from(self.store.pages().usage().live) * map::page::PAGE_SIZE as u64;
+        pages + self.store.history().size()
+    }
+}
+
+fn log_entry(entry: raft::Entry) -> wal::Entry {
+    let kind = match entry.kind {
+        raft::EntryKind::Normal => payload::NORMAL,
+        raft::EntryKind::ConfChange => payload::CONF_CHANGE,
+    };
+    wal::Entry { term: entry.term.0, index: entry.index.0, kind, data: entry.data }
+}
+
+fn refusal(error: ProposeError) -> ApiError {
+    match error {
+        ProposeError::TooManyRequests => ApiError::TooManyRequests,
+        ProposeError::NotLeader { .. } | ProposeError::Transferring => ApiError::NoLeader,
+        ProposeError::ConfChangePending | ProposeError::LeaderNotReady | ProposeError::Refused(_) => {
+            unreachable!("{error:?} of an ordinary proposal")
+        }
+    }
+}

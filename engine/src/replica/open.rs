@@ -1,0 +1,238 @@
+//! From a data directory to a replica: the index's newest checkpoint, the history it names, the log behind both.
+//!
+//! Blocks; nothing is served before it returns. No key is read: rows of the small tables are, and the one unfinished
+//! chunk of the history, and the log. What the log holds above the checkpoint is applied by the first turns.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::time::Instant;
+
+use raft::{
+    ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, Raft, RestoreError, Restored,
+    Term,
+};
+
+use super::applying::ApplyQueue;
+use super::checkpoint::Checkpoints;
+use super::payload::{self, Payload};
+use super::read::Reads;
+use super::{Config, Replica};
+use crate::disk::Disk;
+use crate::map::{self, MapError};
+use crate::mvcc::history::directory::ChunkInfo;
+use crate::mvcc::history::{self, History};
+use crate::mvcc::index::table::Table;
+use crate::mvcc::index::{self, Index, Root};
+use crate::mvcc::store::{self, State, Store};
+use crate::request::AlarmKind;
+use crate::wal::recover::{RecoverError, Voters};
+use crate::wal::{self, EntryId, Recovered};
+
+/// Why a data directory cannot be opened. Each is a sentence for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The log.
+    Log(RecoverError),
+    /// The index.
+    Index(MapError),
+    /// The history.
+    History(history::OpenError),
+    /// Log, index and history do not belong together, or hold what this version cannot read.
+    Mismatch(String),
+    /// What the log says contradicts itself.
+    Raft(RestoreError),
+}
+
+impl std::fmt::Display for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Error::Log(error) => error.fmt(f),
+            Error::Index(error) => error.fmt(f),
+            Error::History(error) => error.fmt(f),
+            Error::Mismatch(what) => f.write_str(what),
+            Error::Raft(error) => write!(f, "the log contradicts itself: {error:?}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A replica and what an operator should know about how it was found.
+pub struct Opened {
+    /// The replica; it leads as soon as its first blocks are durable.
+    pub replica: Replica,
+    /// Sentences for the log.
+    pub warnings: Vec<String>,
+    /// The directory was empty.
+    pub fresh: bool,
+    /// Entries above the checkpoint, to be applied again.
+    pub replayed: u64,
+}
+
+/// Opens, or begins, the data directory behind `disk`.
+///
+/// `mapping` is the index file opened for reading, where the file system shows writes in mappings. `nonce` is a random
+/// number of this start. The member is the only voter.
+pub fn open(
+    config: Config,
+    disk: &mut dyn Disk,
+    mapping: Option<&File>,
+    nonce: u64,
+    now: Instant,
+) -> Result<Opened, Error> {
+    let mut warnings = Vec::new();
+    let opened = map::open(disk, mapping, config.map).map_err(Error::Index)?;
+    warnings.extend(opened.passed_over.as_ref().map(|error| format!("an older checkpoint is used: {error}")));
+    let found = match opened.generation {
+        0 => None,
+        _ => Some(Payload::decode(&opened.payload).map_err(Error::Mismatch)?),
+    };
+    let (store, loader) = open_store(&config, disk, opened.writer, found)?;
+    let applied = found.map_or(EntryId::default(), |payload| payload.applied);
+    let identity = wal::Identity { cluster: config.cluster, member: config.member };
+    let recovered = wal::recover(disk, identity, applied, Voters::Single).map_err(Error::Log)?;
+    if recovered.fresh && applied.index > 0 {
+        return Err(Error::Mismatch(format!(
+            "the index holds entries up to {}, but there is no log: restore the log directory that belongs to it",
+            applied.index
+        )));
+    }
+    warnings.extend(recovered.warnings.iter().cloned());
+    let wal = wal::open(disk, &recovered, config.wal, nonce).map_err(Error::Log)?;
+    let mut raft = open_raft(&config, &recovered, applied)?;
+    raft.campaign();
+    let replica = Replica {
+        raft,
+        wal,
+        store,
+        loader,
+        batch: Vec::new(),
+        batch_ends: Vec::new(),
+        // Ids of this start follow the nonce, so that no entry of an earlier one answers a request of this.
+        next_request: nonce,
+        waiting: Default::default(),
+        deadlines: Default::default(),
+        applies: ApplyQueue::new(applied),
+        reads: Reads::default(),
+        checkpoints: Checkpoints::new(applied),
+        events: Default::default(),
+        pushed: LogPosition(0),
+        logged: (recovered.hard_state.term, recovered.hard_state.vote),
+        logged_bytes: 0,
+        next_tick: now + config.heartbeat,
+        stopping: false,
+        proposed: false,
+        config,
+    };
+    Ok(Opened { replica, warnings, fresh: recovered.fresh, replayed: recovered.entries.len() as u64 })
+}
+
+fn open_raft(config: &Config, recovered: &Recovered, applied: EntryId) -> Result<Raft, Error> {
+    let member = MemberId(config.member);
+    if recovered.fresh {
+        return Raft::bootstrap(config.raft.clone(), [(member, bytes::Bytes::new())]).map_err(Error::Raft);
+    }
+    let conf_state = match &recovered.conf_state {
+        Some(bytes) => payload::decode_conf_state(bytes)
+            .ok_or_else(|| Error::Mismatch("the log holds a configuration that cannot be read".into()))?,
+        None => ConfState::new([member], []),
+    };
+    if conf_state.voters != [member] || !conf_state.learners.is_empty() {
+        return Err(Error::Mismatch(format!(
+            "the data directory belongs to a member of a group ({conf_state:?}); this version serves single members"
+        )));
+    }
+    let restored = Restored {
+        hard_state: HardState {
+            term: Term(recovered.hard_state.term),
+            vote: recovered.hard_state.vote.map(MemberId),
+            commit: LogIndex(recovered.hard_state.commit),
+        },
+        conf_state,
+        applied: LogIndex(applied.index),
+        boundary_index: LogIndex(recovered.boundary.index),
+        boundary_term: Term(recovered.boundary.term),
+        entries: recovered.entries.iter().map(raft_entry).collect::<Result<_, _>>()?,
+        starts: recovered.start,
+        recovering: None,
+    };
+    Raft::new(config.raft.clone(), restored).map_err(Error::Raft)
+}
+
+fn raft_entry(entry: &wal::Entry) -> Result<Entry, Error> {
+    let kind = match entry.kind {
+        payload::NORMAL => EntryKind::Normal,
+        payload::CONF_CHANGE => EntryKind::ConfChange,
+        kind => return Err(Error::Mismatch(format!("log entry {} is of unknown kind {kind}", entry.index))),
+    };
+    Ok(Entry { term: Term(entry.term), index: LogIndex(entry.index), kind, data: entry.data.clone() })
+}
+
+fn open_store(
+    config: &Config,
+    disk: &mut dyn Disk,
+    writer: map::Writer,
+    found: Option<Payload>,
+) -> Result<(Store<map::Writer>, map::Loader), Error> {
+    let mut loader = map::Loader::new();
+    let Some(payload) = found else {
+        let mut index = Index::new(writer, Root::EMPTY);
+        // A tree is never empty, so that every version has a root page.
+        index.put_row(Table::Misc, b"format", &[1]).expect("a new tree misses no page");
+        let root = index.root().page;
+        index.pages_mut().publish(root, map::Tag::default());
+        // What a checkpoint does not name does not exist: files left by a start that never made one go away.
+        let nothing = history::Mark { last_main: State::INITIAL.revision.0, ..history::Mark::default() };
+        let history = History::open(config.history, Vec::new(), nothing, disk).map_err(Error::History)?;
+        return Ok((Store::new(index, history, State::INITIAL, BTreeSet::new()), loader));
+    };
+    let mut index = Index::new(writer, payload.root);
+    let chunks = rows(&mut index, &mut loader, disk, Table::HistorySegment, ChunkInfo::decode)?;
+    let alarms: BTreeSet<(u64, AlarmKind)> =
+        rows(&mut index, &mut loader, disk, Table::Alarm, |key, _| store::parse_alarm_row(key))?
+            .into_iter()
+            .collect();
+    let history = History::open(config.history, chunks, payload.mark, disk).map_err(Error::History)?;
+    Ok((Store::new(index, history, payload.state, alarms), loader))
+}
+
+/// Reads a small table, waiting for its pages.
+fn rows<T>(
+    index: &mut Index<map::Writer>,
+    loader: &mut map::Loader,
+    disk: &mut dyn Disk,
+    table: Table,
+    read: impl Fn(&[u8], &[u8]) -> Option<T>,
+) -> Result<Vec<T>, Error> {
+    let mut found = Vec::new();
+    let mut last: Option<Vec<u8>> = None;
+    loop {
+        let missing = {
+            let view = index.view();
+            let mut rows = match &last {
+                None => view.rows(table, &[]),
+                Some(last) => view.rows_after(table, &[], last),
+            };
+            loop {
+                match rows.next() {
+                    Ok(None) => return Ok(found),
+                    Ok(Some((key, value))) => {
+                        let row = read(key, &value);
+                        found.push(row.ok_or_else(|| unreadable(table, key))?);
+                        last = Some(key.to_vec());
+                    }
+                    Err(index::Error::Miss(page)) => break page,
+                    Err(damaged) => return Err(Error::Mismatch(damaged.to_string())),
+                }
+            }
+        };
+        match loader.load(index.pages_mut(), disk, missing).map_err(Error::Index)? {
+            map::Wanted::Ready => {}
+            wanted => return Err(Error::Mismatch(format!("index page {} is {wanted:?}", missing.0))),
+        }
+    }
+}
+
+fn unreadable(table: Table, key: &[u8]) -> Error {
+    Error::Mismatch(format!("table {table:?} of the index has a row {key:?} that this version cannot read"))
+}

@@ -1,0 +1,152 @@
+//! What a checkpoint's meta page says about the store, next to what `map` says about the pages.
+//!
+//! ```text
+//!  offset  size
+//!       0     4  format, 1
+//!       4    24  root of the tree (mvcc::index::Root)
+//!      28     8  revision
+//!      36     8  compaction revision
+//!      44     8  applied index
+//!      52     8  applied term
+//!      60     8  history: last sequence number
+//!      68     8  history: last main revision
+//!      76     8  history: segment of the unfinished chunk
+//!      84     8  history: its offset there
+//!      92     4  history: bytes of it written
+//!      96     4  history: records in them
+//! ```
+//! Little endian; the meta page has its own checksum.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use raft::{ConfState, MemberId};
+
+use crate::mvcc::history::Mark;
+use crate::mvcc::index::Root;
+use crate::mvcc::store::State;
+use crate::types::Revision;
+use crate::wal::EntryId;
+
+/// Bytes of an encoded payload.
+pub const LEN: usize = 100;
+
+const FORMAT: u32 = 1;
+
+/// Kind of a log entry that holds a command, or nothing.
+pub const NORMAL: u8 = 0;
+
+/// Kind of a log entry that holds a configuration change.
+pub const CONF_CHANGE: u8 = 1;
+
+/// State of the store at a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// The tree.
+    pub root: Root,
+    /// Revisions.
+    pub state: State,
+    /// The last entry whose effect it holds.
+    pub applied: EntryId,
+    /// Where the history ends.
+    pub mark: Mark,
+}
+
+impl Payload {
+    /// The bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(LEN);
+        out.put_u32_le(FORMAT);
+        out.put_slice(&self.root.encode());
+        out.put_i64_le(self.state.revision.0);
+        out.put_i64_le(self.state.compacted.0);
+        out.put_u64_le(self.applied.index);
+        out.put_u64_le(self.applied.term);
+        out.put_u64_le(self.mark.last_seq);
+        out.put_i64_le(self.mark.last_main);
+        out.put_u64_le(self.mark.segment);
+        out.put_u64_le(self.mark.offset);
+        out.put_u32_le(self.mark.written);
+        out.put_u32_le(self.mark.records);
+        assert_eq!(out.len(), LEN);
+        out
+    }
+
+    /// Reads [`Payload::encode`]'s bytes. Errors: a sentence for the operator.
+    pub fn decode(bytes: &[u8]) -> Result<Payload, String> {
+        let format = bytes.first_chunk().map(|head| u32::from_le_bytes(*head));
+        if format != Some(FORMAT) || bytes.len() != LEN {
+            let found = format.unwrap_or(0);
+            return Err(format!(
+                "index.db holds store format {found}; this version of kontiki reads and writes format {FORMAT}"
+            ));
+        }
+        let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
+        let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let root = Root::decode(bytes[4..28].try_into().expect("24 bytes"));
+        Ok(Payload {
+            root: root.ok_or("index.db names a root that no tree has")?,
+            state: State { revision: Revision(long(28) as i64), compacted: Revision(long(36) as i64) },
+            applied: EntryId { index: long(44), term: long(52) },
+            mark: Mark {
+                last_seq: long(60),
+                last_main: long(68) as i64,
+                segment: long(76),
+                offset: long(84),
+                written: word(92),
+                records: word(96),
+            },
+        })
+    }
+}
+
+/// Bytes of a configuration in the log: count of voters 4, voters 8 each, learners 8 each; little endian.
+pub fn encode_conf_state(conf: &ConfState) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u32_le(conf.voters.len() as u32);
+    for member in conf.members() {
+        out.put_u64_le(member.0);
+    }
+    out.freeze()
+}
+
+/// Reads [`encode_conf_state`]'s bytes; `None` if they are none.
+pub fn decode_conf_state(bytes: &[u8]) -> Option<ConfState> {
+    let (count, members) = bytes.split_first_chunk::<4>()?;
+    let voters = u32::from_le_bytes(*count) as usize;
+    let (members, rest) = members.as_chunks::<8>();
+    if !rest.is_empty() || voters > members.len() {
+        return None;
+    }
+    let ids: Vec<MemberId> = members.iter().map(|id| MemberId(u64::from_le_bytes(*id))).collect();
+    let conf = ConfState { voters: ids[..voters].to_vec(), learners: ids[voters..].to_vec() };
+    conf.is_well_formed().then_some(conf)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::map::page::PageNo;
+
+    #[test]
+    fn payloads_round_trip_and_other_formats_are_refused() {
+        let payload = Payload {
+            root: Root { page: PageNo(7), height: 2, live: 3, entries: 4 },
+            state: State { revision: Revision(9), compacted: Revision(-1) },
+            applied: EntryId { index: 11, term: 2 },
+            mark: Mark { last_seq: 8, last_main: 9, segment: 1, offset: 4096, written: 8192, records: 5 },
+        };
+        let mut bytes = payload.encode();
+        assert_eq!(Payload::decode(&bytes), Ok(payload));
+        bytes[0] = 99;
+        assert!(Payload::decode(&bytes).unwrap_err().contains("format 99"));
+        assert!(Payload::decode(&[]).is_err());
+    }
+
+    #[test]
+    fn configurations_round_trip() {
+        let conf = ConfState::new([MemberId(3), MemberId(1)], [MemberId(2)]);
+        let bytes = encode_conf_state(&conf);
+        assert_eq!(decode_conf_state(&bytes), Some(conf));
+        assert_eq!(decode_conf_state(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(decode_conf_state(&[9, 0, 0, 0]), None);
+    }
+}
