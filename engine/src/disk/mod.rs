@@ -21,6 +21,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+/// A disk in memory that can lose power: for tests and the simulator.
+pub mod mem;
+
+/// The seeded random numbers that decide what such a disk loses.
+pub mod pcg;
+
+/// Files of a data directory, one blocking operation at a time.
+pub mod file;
+
 /// Smallest unit of offset, length and memory alignment for direct IO, in bytes.
 pub const BLOCK_SIZE: usize = 4096;
 
@@ -147,6 +156,22 @@ impl Op {
             | Op::Create { file, .. }
             | Op::Remove { file } => file,
             Op::Rename { from, .. } => from,
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    /// What is asked, in words; never the bytes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Write { file, offset, data, .. } => {
+                write!(f, "write {} bytes at {offset} of {file}", data.len())
+            }
+            Op::Sync { file } => write!(f, "sync {file}"),
+            Op::Read { file, offset, len } => write!(f, "read {len} bytes at {offset} of {file}"),
+            Op::Create { file, len } => write!(f, "create {file} with {len} bytes"),
+            Op::Rename { from, to } => write!(f, "rename {from} to {to}"),
+            Op::Remove { file } => write!(f, "remove {file}"),
         }
     }
 }

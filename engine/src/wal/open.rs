@@ -49,7 +49,7 @@ pub fn open(
     write_head(disk, active, data)?;
     tail.number += 1;
     tail.header_crc = header_crc;
-    let space = Space::new(&config, active, recovered.segments.clone(), spares, recovered.boundary.index);
+    let space = Space::new(&config, active, recovered, spares);
     Ok(Writer::new(config, author, space, tail))
 }
 
@@ -86,7 +86,8 @@ fn fresh_segment(
     config: &Config,
     spares: &mut Vec<Spare>,
 ) -> Result<Segment, RecoverError> {
-    let number = recovered.segments.last().map_or(1, |segment| segment.number + 1);
+    let numbers = recovered.segments.iter().chain(&recovered.unused).map(|segment| segment.number);
+    let number = numbers.max().map_or(1, |highest| highest + 1);
     let spare = match spares.pop() {
         Some(spare) => spare,
         None => {

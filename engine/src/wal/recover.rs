@@ -75,8 +75,11 @@ pub struct Recovered {
     pub cut: u64,
     /// Header CRC of the last accepted block.
     pub(super) header_crc: u32,
-    /// Segments, oldest first.
+    /// Segments that hold accepted blocks, oldest first.
     pub segments: Vec<Segment>,
+    /// Segments that hold none: made ready and never used, or cut off. They are used again as soon as the next
+    /// start is durable, before any other.
+    pub unused: Vec<Segment>,
     /// Spares.
     pub spares: Vec<Spare>,
 }
@@ -212,7 +215,7 @@ pub fn recover(
         Voters::Group => Policy::Recover,
     };
     let recovered = judge(disk, identity, applied, policy)?;
-    for segment in &recovered.segments {
+    for segment in recovered.segments.iter().chain(&recovered.unused) {
         disk.run(Op::Sync { file: FileName::Log(segment.number) })?;
     }
     Ok(recovered)
@@ -284,6 +287,7 @@ pub(super) fn judge(
         }
         _ => Standing::Sound,
     };
+    let (segments, unused) = sort_segments(&survey, &accepted, applied.index);
     let cut_off =
         survey.live.iter().any(|found| newest.is_none_or(|n| found.header.number > n.header.number));
     let stopped = newest.is_some_and(|found| found.header.flags & flags::CLEAN != 0);
@@ -301,7 +305,8 @@ pub(super) fn judge(
         next_block: survey.number_max + 1,
         cut: newest.map_or(1, |found| found.header.number + 1),
         header_crc: newest.map_or(0, |found| found.header_crc),
-        segments: segments(&survey, &accepted, last.index),
+        segments,
+        unused,
         spares: survey.spares,
     })
 }
@@ -309,9 +314,6 @@ pub(super) fn judge(
 /// Which blocks count.
 pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
     let mut chain = Chain { accepted: Vec::new(), damage: None, warnings: Vec::new() };
-    for file in &survey.repaired_heads {
-        chain.warnings.push(format!("the head of {file} is damaged; its copy was used"));
-    }
     for &(file, offset) in &survey.orphans {
         chain.warnings.push(format!(
             "{file} holds a block at offset {offset} whose segment's head is gone, copy and all; it does not count"
@@ -326,6 +328,9 @@ pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
     loop {
         let last = chain.accepted.last();
         if let Some(next) = next_in_chain(survey, last) {
+            if next.read_at != next.offset {
+                chain.warnings.push(format!("the head of {} is damaged; its copy was used", next.file()));
+            }
             chain.accepted.push(next.clone());
             continue;
         }
@@ -362,7 +367,9 @@ pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
 fn next_in_chain<'a>(survey: &'a Survey, last: Option<&Found>) -> Option<&'a Found> {
     let Some(last) = last else {
         let &(first_segment, _) = survey.segments.first()?;
-        return survey.live.iter().find(|found| found.place() == (first_segment, 0) && found.start.is_some());
+        // An earlier attempt to begin may have left a segment without a head before the first block of all.
+        let begins = |found: &&Found| found.place() == (first_segment, 0) || found.header.previous == 0;
+        return survey.live.iter().filter(|found| found.start.is_some()).find(begins);
     };
     let follows = |found: &&Found| found.header.previous == last.header_crc;
     let number = last.header.number + 1;
@@ -428,19 +435,22 @@ fn replay_block(disk: &mut dyn Disk, found: &Found, replay: &mut Replay) -> Resu
     Ok(())
 }
 
-/// The segments, each with the highest entry that it or one before it holds.
-fn segments(survey: &Survey, accepted: &[Found], last_index: u64) -> Vec<Segment> {
+/// The segments, each with the highest entry that it or one before it holds, and those that hold nothing.
+fn sort_segments(survey: &Survey, accepted: &[Found], applied: u64) -> (Vec<Segment>, Vec<Segment>) {
+    let first_kept = accepted.first().map_or(0, |found| found.segment);
     let mut max_index = 0;
-    survey
-        .segments
-        .iter()
-        .map(|&(number, len)| {
-            let in_it = || accepted.iter().filter(|found| found.segment == number);
-            max_index = match in_it().map(|found| found.header.last_index).max() {
-                Some(max) => max_index.max(max),
-                None => max_index.max(last_index),
-            };
-            Segment { number, len, max_index }
-        })
-        .collect()
+    let (mut kept, mut unused) = (Vec::new(), Vec::new());
+    for &(number, len) in &survey.segments {
+        let highest = accepted.iter().filter(|f| f.segment == number).map(|f| f.header.last_index).max();
+        match highest {
+            // A damaged prefix: the index holds what it held.
+            None if number < first_kept => kept.push(Segment { number, len, max_index: applied }),
+            None => unused.push(Segment { number, len, max_index: 0 }),
+            Some(highest) => {
+                max_index = highest.max(max_index);
+                kept.push(Segment { number, len, max_index });
+            }
+        }
+    }
+    (kept, unused)
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use super::layout::HEAD_BYTES;
+use super::recover::Recovered;
 use super::writer::Config;
 use crate::disk::{DiskError, FileName, Op};
 
@@ -40,6 +41,9 @@ pub(super) struct Space {
     offset: u64,
     next: Option<Segment>,
     spares: VecDeque<Spare>,
+    /// Segments that hold nothing since the last start. They go before any other: the oldest segment of a log
+    /// must be one of its chain.
+    unused: VecDeque<Segment>,
     /// Segments before the active one, oldest first.
     retained: VecDeque<Segment>,
     next_log: u64,
@@ -60,26 +64,18 @@ enum Work {
     Create(Spare),
     /// The spare becomes the next segment.
     Promote(Segment),
-    /// The oldest segment becomes a spare.
+    /// The segment that is free becomes a spare.
     Recycle(Spare),
-    /// The oldest segment goes away.
+    /// The segment that is free goes away.
     Remove,
 }
 
 impl Space {
-    /// `active` holds nothing but its head; `retained` and `spares` are the other files there are. `checkpoint` is
-    /// the applied index of the durable index.
-    pub fn new(
-        config: &Config,
-        active: Segment,
-        retained: Vec<Segment>,
-        spares: Vec<Spare>,
-        checkpoint: u64,
-    ) -> Space {
-        assert!(
-            retained.windows(2).all(|w| w[0].number < w[1].number),
-            "segments out of order: {retained:?}"
-        );
+    /// `active` holds nothing but its head, which is durable.
+    pub fn new(config: &Config, active: Segment, recovered: &Recovered, spares: Vec<Spare>) -> Space {
+        let retained = &recovered.segments;
+        let in_order = retained.windows(2).all(|pair| pair[0].number < pair[1].number);
+        assert!(in_order, "segments out of order: {retained:?}");
         Space {
             segment_bytes: config.segment_bytes,
             ahead_bytes_min: config.ahead_bytes_min,
@@ -88,9 +84,10 @@ impl Space {
             next: None,
             next_spare: spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1),
             spares: spares.into(),
-            retained: retained.into(),
+            unused: recovered.unused.clone().into(),
+            retained: retained.clone().into(),
             next_log: active.number + 1,
-            checkpoint,
+            checkpoint: recovered.boundary.index,
             releasable: 0,
             underway: None,
             full: false,
@@ -119,18 +116,18 @@ impl Space {
         Some((FileName::Log(next.number), next.len - HEAD_BYTES as u64))
     }
 
-    /// The next operation on files, if one is due. `head_durable`: the active segment's head is on disk, so that
-    /// older segments no longer hold the only copy of term, vote and configuration.
-    pub fn poll(&mut self, head_durable: bool) -> Option<Op> {
+    /// The next operation on files, if one is due. `nothing_behind`: the active segment's head is on disk, so that
+    /// older segments hold no longer the only copy of term, vote and configuration, and no write to them is in flight.
+    pub fn poll(&mut self, nothing_behind: bool) -> Option<Op> {
         if self.underway.is_some() {
             return None;
         }
-        let (work, op) = self.due(head_durable)?;
+        let (work, op) = self.due(nothing_behind)?;
         self.underway = Some(work);
         Some(op)
     }
 
-    fn due(&mut self, head_durable: bool) -> Option<(Work, Op)> {
+    fn due(&mut self, nothing_behind: bool) -> Option<(Work, Op)> {
         if self.next.is_none()
             && let Some(spare) = self.spares.pop_front()
         {
@@ -140,14 +137,12 @@ impl Space {
             return Some((Work::Promote(segment), Op::Rename { from, to }));
         }
         let wanted = self.wanted();
-        if head_durable
-            && let Some(&oldest) = self.retained.front().filter(|s| s.max_index <= self.releasable)
-        {
-            let file = FileName::Log(oldest.number);
+        if let Some(free) = self.free_segment(nothing_behind) {
+            let file = FileName::Log(free.number);
             if self.ahead() >= wanted {
                 return Some((Work::Remove, Op::Remove { file }));
             }
-            let spare = self.new_spare(oldest.len);
+            let spare = self.new_spare(free.len);
             let to = FileName::LogSpare(spare.number);
             return Some((Work::Recycle(spare), Op::Rename { from: file, to }));
         }
@@ -157,6 +152,18 @@ impl Space {
             return Some((Work::Create(spare), Op::Create { file, len: spare.len }));
         }
         None
+    }
+
+    /// A segment that nothing needs any more.
+    fn free_segment(&self, nothing_behind: bool) -> Option<Segment> {
+        let released = |segment: &&Segment| nothing_behind && segment.max_index <= self.releasable;
+        self.unused.front().or_else(|| self.retained.front().filter(released)).copied()
+    }
+
+    fn forget_free_segment(&mut self) {
+        if self.unused.pop_front().is_none() {
+            self.retained.pop_front();
+        }
     }
 
     /// Reports the outcome of the operation [`Space::poll`] returned. A full disk is not a failure: what is zeroed
@@ -169,12 +176,10 @@ impl Space {
             (Work::Create(spare), Ok(())) => self.spares.push_back(spare),
             (Work::Promote(segment), Ok(())) => self.next = Some(segment),
             (Work::Recycle(spare), Ok(())) => {
-                self.retained.pop_front();
+                self.forget_free_segment();
                 self.spares.push_back(spare);
             }
-            (Work::Remove, Ok(())) => {
-                self.retained.pop_front();
-            }
+            (Work::Remove, Ok(())) => self.forget_free_segment(),
         }
         Ok(())
     }
@@ -200,8 +205,8 @@ impl Space {
 
     /// Bytes of all files.
     pub fn total_bytes(&self) -> u64 {
-        let retained: u64 = self.retained.iter().map(|segment| segment.len).sum();
-        retained + self.active.len + self.zeroed()
+        let behind: u64 = self.unused.iter().chain(&self.retained).map(|segment| segment.len).sum();
+        behind + self.active.len + self.zeroed()
     }
 
     /// Zeroed bytes that can still be written.

@@ -67,8 +67,6 @@ pub(super) struct Survey {
     /// Valid blocks that a later start has cut off.
     pub void: Vec<Found>,
     pub broken: Vec<Broken>,
-    /// Heads that only their copy could tell.
-    pub repaired_heads: Vec<FileName>,
     /// Blocks with right checksums, our identity and an unknown nonce from a start later than any known one: the
     /// heads of their segment are gone, or a client forged them.
     pub orphans: Vec<(FileName, u64)>,
@@ -101,7 +99,6 @@ pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<
         live: Vec::new(),
         void: Vec::new(),
         broken: Vec::new(),
-        repaired_heads: Vec::new(),
         orphans: Vec::new(),
         start_max: 0,
         number_max: 0,
@@ -140,6 +137,9 @@ pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<
     let (void, live) = std::mem::take(&mut survey.live).into_iter().partition(is_void);
     survey.void = void;
     survey.live = live;
+    // A copy stands in for a head that was durable once, not for one that a power cut tore.
+    let proven = survey.proven();
+    survey.live.retain(|found| found.read_at == found.offset || found.header.number <= proven);
     Ok(survey)
 }
 
@@ -212,8 +212,11 @@ fn scan(
     let mut at = 0;
     if let Some(head) = head {
         if head.read_at != 0 {
-            survey.broken.push(Broken { file, offset: 0, reason: "the head is damaged; its copy is not" });
-            survey.repaired_heads.push(file);
+            survey.broken.push(Broken {
+                file,
+                offset: 0,
+                reason: "the head is damaged or torn; its copy is not",
+            });
         }
         at = head.header.length as usize;
         note(survey, &head.header);

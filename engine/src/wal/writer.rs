@@ -339,7 +339,9 @@ impl Writer {
         {
             return Some(write);
         }
-        let op = self.space.poll(self.durable_number >= self.active_head)?;
+        // A late write must not hit a file that has been put to another use.
+        let nothing_behind = self.durable_number >= self.active_head && self.copies.is_empty();
+        let op = self.space.poll(nothing_behind)?;
         let token = self.new_token();
         self.space_token = Some(token.id);
         Some((token, op))
