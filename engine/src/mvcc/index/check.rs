@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::layout::{CAPACITY, CHILD, GARBAGE, HEAD, HEIGHT_MAX, SLOT, SLOTS, u16_at};
 use super::node::Node;
 use super::overflow::Chunks;
-use super::read::open;
+use super::read::{TWICE, open};
 use super::{Error, Root};
 use crate::map::page::{PAGE_SIZE, PageNo, ReadPages};
 
@@ -73,7 +73,7 @@ struct Check<'a, R, F> {
 impl<R: ReadPages, F: FnMut(Option<PageNo>, PageNo)> Check<'_, R, F> {
     fn reach(&mut self, parent: Option<PageNo>, no: PageNo) -> Result<(), Error> {
         if !self.reached.insert(no) {
-            return damaged(no, "the page is reached twice");
+            return damaged(no, TWICE);
         }
         (self.visit)(parent, no);
         Ok(())
@@ -104,7 +104,7 @@ impl<R: ReadPages, F: FnMut(Option<PageNo>, PageNo)> Check<'_, R, F> {
             if live != child.live {
                 return damaged(no, "a child's live keys are not those below it");
             }
-            sum += live;
+            sum = live.wrapping_add(sum);
         }
         Ok(sum)
     }

@@ -126,11 +126,11 @@ impl Items {
     }
 
     /// Where to cut entries that overflow a page of this kind, the one at `new` being the newcomer: how many go to the
-    /// left page. Both parts fit.
+    /// left page. Both parts fit; `None` when no cut does that, which no page of ours leads to.
     ///
     /// Next to the middle, or, when the newcomer is the last, behind nine tenths: an ascending load then fills its
     /// pages.
-    pub fn cut(&self, kind: u8, new: usize) -> usize {
+    pub fn cut(&self, kind: u8, new: usize) -> Option<usize> {
         let (count, appended) = (self.count(), new + 1 == self.count());
         let prefix_len = self.prefix(0..count, kind).len();
         let total = (0..count).map(|i| self.size(i, prefix_len)).sum::<usize>();
@@ -143,11 +143,12 @@ impl Items {
             }
             (left, cut) = (with, cut + 1);
         }
-        if self.used(0..cut, kind) <= CAPACITY && self.used(cut..count, kind) <= CAPACITY {
-            return cut;
-        }
-        // The newcomer took away the prefix, so it is first or last, and the others fit as they did before.
-        new.max(1)
+        // When that does not fit, the newcomer took away the prefix: it is first or last, and the others fit alone.
+        [cut, new.max(1)].into_iter().find(|&cut| {
+            (1..count).contains(&cut)
+                && self.used(0..cut, kind) <= CAPACITY
+                && self.used(cut..count, kind) <= CAPACITY
+        })
     }
 
     /// Writes those in `range` as a page of this kind; they fit.

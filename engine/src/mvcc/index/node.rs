@@ -19,6 +19,8 @@ use crate::map::page::{PAGE_SIZE, Page, PageNo, ReadPages};
 pub(super) struct Node<'a> {
     no: PageNo,
     page: &'a Page,
+    /// Where entries begin.
+    heap: usize,
     slots: &'a [[u8; SLOT]],
     prefix: &'a [u8],
 }
@@ -78,7 +80,7 @@ impl<'a> Node<'a> {
             return damaged("an inner page has no child");
         }
         let (slots, _) = body[SLOTS..slots_end].as_chunks();
-        Ok(Node { no, page, slots, prefix })
+        Ok(Node { no, page, heap, slots, prefix })
     }
 
     pub fn is_leaf(&self) -> bool {
@@ -99,7 +101,7 @@ impl<'a> Node<'a> {
 
     /// Bytes between slots and entries.
     pub fn gap(&self) -> usize {
-        u16_at(self.page, HEAP) - SLOTS - self.slots.len() * SLOT
+        self.heap - SLOTS - self.slots.len() * SLOT
     }
 
     /// Bytes that slots, entries and prefix take, those of removed entries left out.
@@ -114,7 +116,9 @@ impl<'a> Node<'a> {
 
     fn decode(&self, slot: &[u8; SLOT]) -> Option<Entry<'a>> {
         let [h0, h1, h2, h3, offset @ ..] = *slot;
-        let body = self.page.get(u16::from_le_bytes(offset).into()..)?;
+        let at = usize::from(u16::from_le_bytes(offset));
+        // Edits in place rely on it that no entry reaches into header or slots.
+        let body = if at < self.heap { None } else { self.page.get(at..) }?;
         let (&[k0, k1, p0, p1], body) = body.split_first_chunk::<ENTRY_HEADER>()?;
         let (key, payload) = (u16::from_le_bytes([k0, k1]), u16::from_le_bytes([p0, p1]));
         let suffix_len = usize::from(key & !LONG);

@@ -10,7 +10,7 @@
 
 use super::layout::{CAPACITY, CHAIN, Chain, Child, INNER, LEAF, SLOT, VALUE_INLINE_MAX, common, stem, tail};
 use super::node::{self, NewKey, Node, Payload};
-use super::read::{Path, Step, open, walk};
+use super::read::{Path, Step, TWICE, open, walk};
 use super::{Error, Root, items::Items, overflow};
 use crate::map::page::{PAGE_HEADER, Page, PageNo, ReadPages, WritePages};
 
@@ -18,6 +18,8 @@ use crate::map::page::{PAGE_HEADER, Page, PageNo, ReadPages, WritePages};
 const MERGE_BELOW: usize = CAPACITY / 4;
 /// Pages merge when together they leave this much room for insertions, in bytes.
 const MERGE_SPARE: usize = CAPACITY / 8;
+
+const OVERFULL: &str = "a page holds more than fits two";
 
 /// What there was at a key before it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,16 +127,14 @@ fn plan<R: ReadPages>(
     if items.fit(LEAF, 0) {
         return Ok(Edit::Rewrite(items));
     }
-    let cut = items.cut(LEAF, step.slot);
+    let damaged = |what| Error::Damaged { page: step.page, what };
+    let cut = items.cut(LEAF, step.slot).ok_or_else(|| damaged(OVERFULL))?;
     let separator = {
         let new_at = (!found).then_some(step.slot);
         let left = whole_key(pages, &items, cut - 1, new_at, key)?;
         let right = whole_key(pages, &items, cut, new_at, key)?;
         let len = common(&left, &right) + 1;
-        let Some(separator) = right.get(..len) else {
-            return Err(Error::Damaged { page: step.page, what: "keys are not in order" });
-        };
-        separator.to_vec()
+        right.get(..len).ok_or_else(|| damaged("keys are not in order"))?.to_vec()
     };
     Ok(Edit::Split { items, cut, separator })
 }
@@ -249,7 +249,7 @@ fn add_child<W: WritePages>(
         return Ok(());
     }
     // The separator at the cut moves up; on the right it becomes the first, which is below everything.
-    let cut = items.cut(INNER, slot + 1);
+    let cut = items.cut(INNER, slot + 1).ok_or(Error::Damaged { page: no, what: OVERFULL })?;
     split(pages, root, path, &items, cut, items.key(cut))
 }
 
@@ -351,6 +351,9 @@ fn plan_merge<R: ReadPages>(pages: &R, path: &Path, at: usize) -> Result<Option<
         return Ok(None);
     }
     let (left, right) = (parent.child(at)?, parent.child(at + 1)?);
+    if left.page == right.page || path.iter().any(|step| [left.page, right.page].contains(&step.page)) {
+        return Err(Error::Damaged { page: left.page, what: TWICE });
+    }
     let left_node = Node::open(left.page, pages.page(left.page)?)?;
     let right_node = open(pages, right.page, left_node.is_leaf())?;
     if left_node.used() + right_node.used() + MERGE_SPARE > CAPACITY {
