@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use super::layout::{CAPACITY, CHILD, GARBAGE, HEAD, HEIGHT_MAX, SLOT, SLOTS, u16_at};
 use super::node::Node;
 use super::overflow::Chunks;
-use super::read::open;
+use super::read::{TWICE, open};
 use super::{Error, Root};
 use crate::map::page::{PAGE_SIZE, PageNo, ReadPages};
 
@@ -73,7 +73,7 @@ struct Check<'a, R, F> {
 impl<R: ReadPages, F: FnMut(Option<PageNo>, PageNo)> Check<'_, R, F> {
     fn reach(&mut self, parent: Option<PageNo>, no: PageNo) -> Result<(), Error> {
         if !self.reached.insert(no) {
-            return damaged(no, "the page is reached twice");
+            return damaged(no, TWICE);
         }
         (self.visit)(parent, no);
         Ok(())
@@ -84,9 +84,6 @@ impl<R: ReadPages, F: FnMut(Option<PageNo>, PageNo)> Check<'_, R, F> {
         let pages = self.pages;
         let node = open(pages, no, level == 0)?;
         self.space(no, &node)?;
-        if !lower.starts_with(node.prefix()) || !upper.unwrap_or_default().starts_with(node.prefix()) {
-            return damaged(no, "the prefix is not that of both fences");
-        }
         let keys = self.keys(no, &node, lower, upper)?;
         if level == 0 {
             self.report.leaves += 1;
@@ -107,7 +104,7 @@ impl<R: ReadPages, F: FnMut(Option<PageNo>, PageNo)> Check<'_, R, F> {
             if live != child.live {
                 return damaged(no, "a child's live keys are not those below it");
             }
-            sum += live;
+            sum = live.wrapping_add(sum);
         }
         Ok(sum)
     }
@@ -157,12 +154,14 @@ impl<R: ReadPages, F: FnMut(Option<PageNo>, PageNo)> Check<'_, R, F> {
         for i in 0..node.count() {
             let mut key = Vec::new();
             node.key(self.pages, i, &mut key)?;
-            let separator_zero = i == 0 && !node.is_leaf();
-            if separator_zero {
+            if i == 0 && !node.is_leaf() {
                 if key != node.prefix() {
                     return damaged(no, "the first separator is not empty");
                 }
-            } else if key.as_slice() < lower || upper.is_some_and(|upper| key.as_slice() >= upper) {
+                keys.push(key);
+                continue;
+            }
+            if key.as_slice() < lower || upper.is_some_and(|upper| key.as_slice() >= upper) {
                 return damaged(no, "a key is outside the fences");
             }
             // The first separator stands for the lower fence, which may be above it.

@@ -154,19 +154,10 @@ impl<'a, R: ReadPages> Cursor<'a, R> {
     fn enter(&mut self, path: Path, no: PageNo, node: Node<'a>, next: usize) -> Result<(), Error> {
         let end = match &self.end {
             None => node.count(),
-            Some(end) => self.end_within(&node, end)?,
+            Some(end) => node.search(self.pages, end)?.unwrap_or_else(|behind| behind),
         };
         self.path = path;
         self.leaf = Some(Leaf { no, node, next, end, entered: false });
         Ok(())
-    }
-
-    /// How many entries of the leaf are below `end`.
-    fn end_within(&self, node: &Node<'_>, end: &[u8]) -> Result<usize, Error> {
-        if end.starts_with(node.prefix()) {
-            let found = node.search(self.pages, end)?;
-            return Ok(found.unwrap_or_else(|behind| behind));
-        }
-        Ok(if end < node.prefix() { 0 } else { node.count() })
     }
 }

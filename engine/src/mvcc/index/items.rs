@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::Error;
-use super::layout::{CAPACITY, CHILD, Chain, Child, INNER};
+use super::layout::{CAPACITY, CHILD, Chain, Child, INNER, PREFIX_MAX, common};
 use super::node::{self, NewKey, Node, Payload};
 use crate::map::page::Page;
 
-/// Entries in key order, with whole stems, so that they fit any page whose prefix their keys have.
+/// Entries in key order, with whole stems, so that a page made of them has the longest prefix they allow.
 #[derive(Default)]
 pub(super) struct Items {
     bytes: Vec<u8>,
@@ -45,7 +45,7 @@ impl Items {
                     self.bytes.extend_from_slice(separator.stem);
                     separator.tail
                 }
-                // The separator in slot 0 stays empty, whatever the prefix becomes.
+                // The separator in slot 0 is empty, and the prefix is not part of it.
                 None if i == 0 && !node.is_leaf() => None,
                 _ => {
                     self.bytes.extend_from_slice(node.prefix());
@@ -99,55 +99,76 @@ impl Items {
         Payload { bytes: &self.bytes[payload.clone()], live: *live, chained: *chained }
     }
 
-    /// Bytes entry `i` takes in a page with this prefix.
+    /// Bytes of a page's capacity that those in `range` take as a page of this kind.
+    fn used(&self, range: Range<usize>, kind: u8) -> usize {
+        let prefix_len = self.prefix(range.clone(), kind).len();
+        prefix_len + range.map(|i| self.size(i, prefix_len)).sum::<usize>()
+    }
+
     fn size(&self, i: usize, prefix_len: usize) -> usize {
         let Item { stem, tail, payload, .. } = &self.list[i];
         node::size(stem.len(), prefix_len, tail.is_some(), payload.len())
     }
 
-    /// Bytes of a page's capacity that all of them take together with a prefix of this length.
-    pub fn used(&self, prefix_len: usize) -> usize {
-        prefix_len + (0..self.count()).map(|i| self.size(i, prefix_len)).sum::<usize>()
+    /// Whether all of them go into one page of this kind and leave `spare` bytes.
+    pub fn fit(&self, kind: u8, spare: usize) -> bool {
+        self.used(0..self.count(), kind) + spare <= CAPACITY
     }
 
-    /// Where to cut entries that overflow a page with this prefix: how many go to the left page. Both parts fit.
+    /// What all keys of `range` begin with. In an inner page the first separator is below everything and has no say.
+    fn prefix(&self, range: Range<usize>, kind: u8) -> &[u8] {
+        let first = range.start + usize::from(kind == INNER);
+        if first >= range.end {
+            return &[];
+        }
+        let (first, last) = (self.key(first).stem, self.key(range.end - 1).stem);
+        &first[..common(first, last).min(PREFIX_MAX)]
+    }
+
+    /// Where to cut entries that overflow a page of this kind, the one at `new` being the newcomer: how many go to the
+    /// left page. Both parts fit; `None` when no cut does that, which no page of ours leads to.
     ///
-    /// Next to the middle, or, when the page overflowed by an entry at its end, behind nine tenths: an ascending
-    /// load then fills its pages.
-    pub fn cut(&self, prefix_len: usize, appended: bool) -> usize {
-        let total = self.used(prefix_len) - prefix_len;
+    /// Next to the middle, or, when the newcomer is the last, behind nine tenths: an ascending load then fills its
+    /// pages.
+    pub fn cut(&self, kind: u8, new: usize) -> Option<usize> {
+        let (count, appended) = (self.count(), new + 1 == self.count());
+        let prefix_len = self.prefix(0..count, kind).len();
+        let total = (0..count).map(|i| self.size(i, prefix_len)).sum::<usize>();
         let target = if appended { total / 10 * 9 } else { total / 2 };
-        let (mut left, mut at) = (0, 0);
-        while at + 1 < self.count() {
-            let with = left + self.size(at, prefix_len);
-            let closer = with.abs_diff(target) <= left.abs_diff(target);
-            if at > 0 && (!closer || with + prefix_len > CAPACITY) {
+        let (mut left, mut cut) = (self.size(0, prefix_len), 1);
+        while cut + 1 < count {
+            let with = left + self.size(cut, prefix_len);
+            if with.abs_diff(target) > left.abs_diff(target) {
                 break;
             }
-            (left, at) = (with, at + 1);
+            (left, cut) = (with, cut + 1);
         }
-        at
+        // When that does not fit, the newcomer took away the prefix: it is first or last, and the others fit alone.
+        [cut, new.max(1)].into_iter().find(|&cut| {
+            (1..count).contains(&cut)
+                && self.used(0..cut, kind) <= CAPACITY
+                && self.used(cut..count, kind) <= CAPACITY
+        })
     }
 
     /// Writes those in `range` as a page of this kind; they fit.
-    pub fn write(&self, range: Range<usize>, kind: u8, prefix: &[u8], page: &mut Page) {
-        node::init(page, kind, prefix);
-        for (slot, i) in range.clone().enumerate() {
-            // In an inner page the first separator is below everything.
-            let key = match slot {
-                0 if kind == INNER => NewKey { stem: &[], tail: None },
-                _ => self.key(i),
-            };
+    pub fn write(&self, range: Range<usize>, kind: u8, page: &mut Page) {
+        let used = self.used(range.clone(), kind);
+        assert!(used <= CAPACITY, "{used} bytes for one page");
+        node::init(page, kind, self.prefix(range.clone(), kind));
+        for (slot, i) in range.enumerate() {
+            let first = NewKey { stem: &[], tail: None };
+            let key = if slot == 0 && kind == INNER { first } else { self.key(i) };
             node::insert(page, slot, key, self.payload(i));
         }
     }
 
-    /// Live keys in or below those in `range`, of a leaf (`true`) or an inner page.
-    pub fn live(&self, range: Range<usize>, leaf: bool) -> u64 {
+    /// Live keys in or below those in `range`, taken as a page of this kind.
+    pub fn live(&self, range: Range<usize>, kind: u8) -> u64 {
         let live = |i| {
             let payload = self.payload(i);
             match <&[u8; CHILD]>::try_from(payload.bytes) {
-                Ok(child) if !leaf => Child::decode(child).live,
+                Ok(child) if kind == INNER => Child::decode(child).live,
                 _ => payload.live.into(),
             }
         };

@@ -32,9 +32,11 @@
 //!
 //! - A key of at most [`KEY_INLINE_MAX`] bytes is whole in its page. Of a longer one the page keeps the first
 //!   [`STEM_LONG`] bytes, its *stem*, and the rest is a tail in overflow pages. (Of a short key all is stem.)
-//! - Every key of a page begins with its prefix: the common part of the two separators that bound the page in its
-//!   ancestors, cut at [`PREFIX_MAX`]. So any key that is routed to the page has it, and an insertion never changes
-//!   it; splits lengthen it and merges shorten it. Those separators are the page's fences: it stores no copy.
+//! - A page's prefix is what all its keys begin with when it is written as a whole, cut at [`PREFIX_MAX`]. It is taken
+//!   from the keys and not from the fences (the separators that bound the page in its ancestors, of which it stores
+//!   no copy): the last page of an ascending load has no upper fence, and would have no prefix. The price is that a
+//!   key between the fences may lack the prefix. Such a key is below or above all others of the page; to insert it
+//!   the page is written with a shorter prefix, or cut next to it.
 //! - A separator is the shortest key that is above everything left of it and not above anything right of it. The one
 //!   in slot 0 of an inner page is empty: below everything.
 //!

@@ -19,6 +19,8 @@ use crate::map::page::{PAGE_SIZE, Page, PageNo, ReadPages};
 pub(super) struct Node<'a> {
     no: PageNo,
     page: &'a Page,
+    /// Where entries begin.
+    heap: usize,
     slots: &'a [[u8; SLOT]],
     prefix: &'a [u8],
 }
@@ -78,7 +80,7 @@ impl<'a> Node<'a> {
             return damaged("an inner page has no child");
         }
         let (slots, _) = body[SLOTS..slots_end].as_chunks();
-        Ok(Node { no, page, slots, prefix })
+        Ok(Node { no, page, heap, slots, prefix })
     }
 
     pub fn is_leaf(&self) -> bool {
@@ -99,7 +101,7 @@ impl<'a> Node<'a> {
 
     /// Bytes between slots and entries.
     pub fn gap(&self) -> usize {
-        u16_at(self.page, HEAP) - SLOTS - self.slots.len() * SLOT
+        self.heap - SLOTS - self.slots.len() * SLOT
     }
 
     /// Bytes that slots, entries and prefix take, those of removed entries left out.
@@ -114,7 +116,9 @@ impl<'a> Node<'a> {
 
     fn decode(&self, slot: &[u8; SLOT]) -> Option<Entry<'a>> {
         let [h0, h1, h2, h3, offset @ ..] = *slot;
-        let body = self.page.get(u16::from_le_bytes(offset).into()..)?;
+        let at = usize::from(u16::from_le_bytes(offset));
+        // Edits in place rely on it that no entry reaches into header or slots.
+        let body = if at < self.heap { None } else { self.page.get(at..) }?;
         let (&[k0, k1, p0, p1], body) = body.split_first_chunk::<ENTRY_HEADER>()?;
         let (key, payload) = (u16::from_le_bytes([k0, k1]), u16::from_le_bytes([p0, p1]));
         let suffix_len = usize::from(key & !LONG);
@@ -138,14 +142,15 @@ impl<'a> Node<'a> {
         Ok(Child::decode(bytes))
     }
 
-    /// Where `key` is (`Ok`) or belongs (`Err`). It must have the prefix, as every key routed here has.
+    /// Where `key` is (`Ok`) or belongs (`Err`). In an inner page never slot 0, whose separator is below everything.
     pub fn search<R: ReadPages>(&self, pages: &R, key: &[u8]) -> Result<Result<usize, usize>, Error> {
+        let first = usize::from(!self.is_leaf());
         let Some(suffix) = key.strip_prefix(self.prefix) else {
-            return Err(self.damaged("a key between the fences lacks the prefix"));
+            return Ok(Err(if key < self.prefix { first } else { self.count() }));
         };
         let want = u32::from_be_bytes(head(suffix));
         let head_of = |slot: &[u8; SLOT]| u32::from_be_bytes([slot[0], slot[1], slot[2], slot[3]]);
-        let mut low = self.slots.partition_point(|slot| head_of(slot) < want);
+        let mut low = first + self.slots[first..].partition_point(|slot| head_of(slot) < want);
         let mut high = low;
         // Most often one entry at most has this head; the prefix of a page that spans a border can be short, though.
         if self.slots.get(low).is_some_and(|slot| head_of(slot) == want) {
@@ -162,13 +167,9 @@ impl<'a> Node<'a> {
         Ok(Err(low))
     }
 
-    /// The slot of the child whose part of the key space `key` is in.
+    /// The slot of the child that `key` is below; this is an inner page.
     pub fn route<R: ReadPages>(&self, pages: &R, key: &[u8]) -> Result<usize, Error> {
-        // Slot 0 is below everything, so a key that is not found belongs behind it.
-        match self.search(pages, key)? {
-            Ok(found) => Ok(found),
-            Err(behind) => Ok(behind.saturating_sub(1)),
-        }
+        Ok(self.search(pages, key)?.unwrap_or_else(|behind| behind - 1))
     }
 
     /// Replaces `out` by the stem of the key in slot `i`.

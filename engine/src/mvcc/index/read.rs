@@ -98,6 +98,9 @@ pub(super) fn open<R: ReadPages>(pages: &R, no: PageNo, leaf: bool) -> Result<No
     Ok(node)
 }
 
+/// What is wrong with a page that is reached on two ways.
+pub(super) const TWICE: &str = "the page is reached twice";
+
 /// The pages from the root to a leaf, each with the slot taken in it.
 #[derive(Clone, Copy)]
 pub(super) struct Path {
@@ -116,6 +119,9 @@ impl Path {
     pub const EMPTY: Path = Path { steps: [Step { page: PageNo(0), slot: 0 }; HEIGHT_MAX], len: 0 };
 
     pub fn push(&mut self, step: Step) -> Result<(), Error> {
+        if self.iter().any(|above| above.page == step.page) {
+            return Err(Error::Damaged { page: step.page, what: TWICE });
+        }
         let Some(place) = self.steps.get_mut(self.len) else {
             return Err(Error::Damaged { page: step.page, what: "the tree is too high" });
         };

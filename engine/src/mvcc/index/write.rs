@@ -8,18 +8,18 @@
 //! Merging is the exception that proves the rule: it comes after a removal is complete and does nothing when a
 //! sibling is not in memory. The next removal there tries again.
 
-use super::layout::{
-    CAPACITY, CHAIN, Chain, Child, INNER, LEAF, PREFIX_MAX, SLOT, VALUE_INLINE_MAX, common, stem, tail,
-};
+use super::layout::{CAPACITY, CHAIN, Chain, Child, INNER, LEAF, SLOT, VALUE_INLINE_MAX, common, stem, tail};
 use super::node::{self, NewKey, Node, Payload};
-use super::read::{Path, Step, open, walk};
+use super::read::{Path, Step, TWICE, open, walk};
 use super::{Error, Root, items::Items, overflow};
 use crate::map::page::{PAGE_HEADER, Page, PageNo, ReadPages, WritePages};
 
 /// A page that uses fewer bytes looks for a sibling to merge with.
 const MERGE_BELOW: usize = CAPACITY / 4;
-/// Pages merge when together they leave room for some insertions.
-const MERGE_UP_TO: usize = CAPACITY / 8 * 7;
+/// Pages merge when together they leave this much room for insertions, in bytes.
+const MERGE_SPARE: usize = CAPACITY / 8;
+
+const OVERFULL: &str = "a page holds more than fits two";
 
 /// What there was at a key before it was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ fn plan<R: ReadPages>(
         if leaf.gap() + SLOT >= size {
             return Ok(Edit::Replace { old_size: old.size(), tail: old.tail });
         }
-    } else if leaf.gap() >= size {
+    } else if leaf.gap() >= size && key.starts_with(leaf.prefix()) {
         return Ok(Edit::Insert);
     }
     let mut items = Items::of(leaf)?;
@@ -124,20 +124,17 @@ fn plan<R: ReadPages>(
     } else {
         items.insert(step.slot, new, payload);
     }
-    let prefix_len = leaf.prefix().len();
-    if items.used(prefix_len) <= CAPACITY {
+    if items.fit(LEAF, 0) {
         return Ok(Edit::Rewrite(items));
     }
-    let cut = items.cut(prefix_len, !found && step.slot == leaf.count());
+    let damaged = |what| Error::Damaged { page: step.page, what };
+    let cut = items.cut(LEAF, step.slot).ok_or_else(|| damaged(OVERFULL))?;
     let separator = {
         let new_at = (!found).then_some(step.slot);
         let left = whole_key(pages, &items, cut - 1, new_at, key)?;
         let right = whole_key(pages, &items, cut, new_at, key)?;
         let len = common(&left, &right) + 1;
-        let Some(separator) = right.get(..len) else {
-            return Err(Error::Damaged { page: step.page, what: "keys are not in order" });
-        };
-        separator.to_vec()
+        right.get(..len).ok_or_else(|| damaged("keys are not in order"))?.to_vec()
     };
     Ok(Edit::Split { items, cut, separator })
 }
@@ -185,7 +182,7 @@ fn change<W: WritePages>(
         Edit::Insert => node::insert(pages.page_mut(no), slot, key, payload),
         Edit::Rewrite(mut items) => {
             finish(&mut items);
-            rewrite(pages, no, &items, LEAF)?;
+            items.write(0..items.count(), LEAF, pages.page_mut(no));
         }
         Edit::Split { mut items, cut, separator } => {
             finish(&mut items);
@@ -194,13 +191,6 @@ fn change<W: WritePages>(
             split(pages, root, path, &items, cut, separator)?;
         }
     }
-    Ok(())
-}
-
-/// Writes `items` back to the page they are from, which drops its garbage.
-fn rewrite<W: WritePages>(pages: &mut W, no: PageNo, items: &Items, kind: u8) -> Result<(), Error> {
-    let prefix = Node::open(no, resident(pages, no))?.prefix().to_vec();
-    items.write(0..items.count(), kind, &prefix, pages.page_mut(no));
     Ok(())
 }
 
@@ -214,18 +204,13 @@ fn split<W: WritePages>(
     separator: NewKey<'_>,
 ) -> Result<(), Error> {
     let Step { page: left, .. } = path.pop().expect("a split page is on its path");
-    let leaf = path.len() + 1 == root.height as usize;
-    let kind = if leaf { LEAF } else { INNER };
-    let fences = match path.last() {
-        Some(parent) => Fences::of(pages, &path, parent.slot, parent.slot)?,
-        None => Fences::default(),
-    };
+    let kind = if path.len() + 1 == root.height as usize { LEAF } else { INNER };
     let right = pages.allocate();
-    items.write(0..cut, kind, prefix(&fences.lower, Some(separator.stem)), pages.page_mut(left));
-    let upper = fences.upper.as_deref();
-    items.write(cut..items.count(), kind, prefix(separator.stem, upper), pages.page_mut(right));
-    let left = Child { page: left, live: items.live(0..cut, leaf) };
-    let right = Child { page: right, live: items.live(cut..items.count(), leaf) };
+    let count = items.count();
+    items.write(0..cut, kind, pages.page_mut(left));
+    items.write(cut..count, kind, pages.page_mut(right));
+    let left = Child { page: left, live: items.live(0..cut, kind) };
+    let right = Child { page: right, live: items.live(cut..count, kind) };
     add_child(pages, root, path, left, separator, right)
 }
 
@@ -251,20 +236,20 @@ fn add_child<W: WritePages>(
     };
     node::set_payload(pages.page_mut(no), slot, left);
     let parent = open(pages, no, false)?;
-    let prefix_len = parent.prefix().len();
-    let size = node::size(separator.stem.len(), prefix_len, separator.tail.is_some(), right.bytes.len());
-    if parent.gap() >= size {
+    let size =
+        node::size(separator.stem.len(), parent.prefix().len(), separator.tail.is_some(), right.bytes.len());
+    if parent.gap() >= size && separator.stem.starts_with(parent.prefix()) {
         node::insert(pages.page_mut(no), slot + 1, separator, right);
         return Ok(());
     }
-    let appended = slot + 1 == parent.count();
     let mut items = Items::of(&parent)?;
     items.insert(slot + 1, separator, right);
-    if items.used(prefix_len) <= CAPACITY {
-        return rewrite(pages, no, &items, INNER);
+    if items.fit(INNER, 0) {
+        items.write(0..items.count(), INNER, pages.page_mut(no));
+        return Ok(());
     }
     // The separator at the cut moves up; on the right it becomes the first, which is below everything.
-    let cut = items.cut(prefix_len, appended);
+    let cut = items.cut(INNER, slot + 1).ok_or(Error::Damaged { page: no, what: OVERFULL })?;
     split(pages, root, path, &items, cut, items.key(cut))
 }
 
@@ -336,7 +321,7 @@ fn merge<W: WritePages>(pages: &mut W, path: &Path, left: usize) -> Result<bool,
         Ok(Some(plan)) => {
             let parent = path[path.len() - 1].page;
             let no = own(pages, plan.left.page)?;
-            plan.items.write(0..plan.items.count(), plan.kind, &plan.prefix, pages.page_mut(no));
+            plan.items.write(0..plan.items.count(), plan.kind, pages.page_mut(no));
             pages.retire(plan.right.page);
             plan.dead.into_iter().for_each(|no| pages.retire(no));
             let child = Child { page: no, live: plan.left.live.wrapping_add(plan.right.live) };
@@ -354,7 +339,6 @@ struct Merge {
     right: Child,
     items: Items,
     kind: u8,
-    prefix: Vec<u8>,
     /// Bytes the separator leaves behind in the parent.
     separator_size: usize,
     /// Its tail, when nobody needs it any more.
@@ -367,9 +351,12 @@ fn plan_merge<R: ReadPages>(pages: &R, path: &Path, at: usize) -> Result<Option<
         return Ok(None);
     }
     let (left, right) = (parent.child(at)?, parent.child(at + 1)?);
+    if left.page == right.page || path.iter().any(|step| [left.page, right.page].contains(&step.page)) {
+        return Err(Error::Damaged { page: left.page, what: TWICE });
+    }
     let left_node = Node::open(left.page, pages.page(left.page)?)?;
     let right_node = open(pages, right.page, left_node.is_leaf())?;
-    if left_node.used() + right_node.used() > MERGE_UP_TO {
+    if left_node.used() + right_node.used() + MERGE_SPARE > CAPACITY {
         return Ok(None);
     }
     let separator = parent.entry(at + 1)?;
@@ -377,55 +364,15 @@ fn plan_merge<R: ReadPages>(pages: &R, path: &Path, at: usize) -> Result<Option<
     parent.stem(at + 1, &mut stem)?;
     let mut items = Items::of(&left_node)?;
     items.append(&right_node, Some(NewKey { stem: &stem, tail: separator.tail }))?;
-    let fences = Fences::of(pages, path, at, at + 1)?;
-    let prefix = prefix(&fences.lower, fences.upper.as_deref()).to_vec();
-    if items.used(prefix.len()) > MERGE_UP_TO {
+    let kind = if left_node.is_leaf() { LEAF } else { INNER };
+    if !items.fit(kind, MERGE_SPARE) {
         return Ok(None);
     }
     let mut dead = Vec::new();
     if let (true, Some(chain)) = (left_node.is_leaf(), separator.tail) {
         overflow::collect(pages, chain, &mut dead)?;
     }
-    let kind = if left_node.is_leaf() { LEAF } else { INNER };
-    Ok(Some(Merge { left, right, items, kind, prefix, separator_size: separator.size(), dead }))
-}
-
-/// The stems of the separators between which the keys of a page are. No lower one is an empty one.
-#[derive(Default)]
-struct Fences {
-    lower: Vec<u8>,
-    upper: Option<Vec<u8>>,
-}
-
-impl Fences {
-    /// Those of children `first..=last` of the last page of `path`.
-    fn of<R: ReadPages>(pages: &R, path: &Path, first: usize, last: usize) -> Result<Fences, Error> {
-        let mut fences = Fences::default();
-        let (mut first, mut last) = (Some(first), Some(last));
-        for (depth, step) in path.iter().enumerate().rev() {
-            let inner = open(pages, step.page, false)?;
-            if depth + 1 < path.len() {
-                first = first.map(|_| step.slot);
-                last = last.map(|_| step.slot);
-            }
-            if let Some(slot) = first.filter(|&slot| slot > 0) {
-                inner.stem(slot, &mut fences.lower)?;
-                first = None;
-            }
-            if let Some(slot) = last.filter(|&slot| slot + 1 < inner.count()) {
-                let mut upper = Vec::new();
-                inner.stem(slot + 1, &mut upper)?;
-                fences.upper = Some(upper);
-                last = None;
-            }
-        }
-        Ok(fences)
-    }
-}
-
-/// What all keys at or above `lower` and below `upper` begin with.
-fn prefix<'a>(lower: &'a [u8], upper: Option<&[u8]>) -> &'a [u8] {
-    &lower[..common(lower, upper.unwrap_or_default()).min(PREFIX_MAX)]
+    Ok(Some(Merge { left, right, items, kind, separator_size: separator.size(), dead }))
 }
 
 /// Makes the pages of `path` private and adds `delta` to the live keys of the root and of every child on the path.

@@ -229,11 +229,12 @@ fn loads_in_any_order_fill_their_pages() {
         let report = world.verify();
         assert!(cfg!(miri) || fill.contains(&report.fill()), "{name}: {report:?} {}", report.fill());
     };
-    check("ascending", &mut (0..count), 0.40..0.95);
+    check("ascending", &mut (0..count), 0.85..0.95);
     check("descending", &mut (0..count).rev(), 0.45..0.55);
-    // Multiplying by an odd number permutes the numbers below a power of two.
-    let mut shuffled = (0..32768u32).map(|n| n.wrapping_mul(19_997) % 32768).filter(|&n| n < count);
-    check("shuffled", &mut shuffled, 0.6..0.75);
+    let mut random = Random(1);
+    let mut shuffled: Vec<_> = (0..count).collect();
+    shuffled.sort_by_cached_key(|_| random.next());
+    check("shuffled", &mut shuffled.into_iter(), 0.6..0.75);
 }
 
 #[test]
