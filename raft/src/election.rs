@@ -72,9 +72,9 @@ impl Raft {
     }
 
     pub(crate) fn tick_election(&mut self) {
-        self.election_elapsed += 1;
+        // Only a campaign that really starts resets this: a member that cannot campaign must not stay loyal for ever.
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.election_timeout {
-            self.election_elapsed = 0;
             self.campaign();
         }
     }
