@@ -72,9 +72,9 @@ impl Raft {
     }
 
     pub(crate) fn tick_election(&mut self) {
-        self.election_elapsed += 1;
+        // Only a campaign that really starts resets this: a member that cannot campaign must not stay loyal for ever.
+        self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.election_timeout {
-            self.election_elapsed = 0;
             self.campaign();
         }
     }
@@ -160,7 +160,7 @@ impl Raft {
         self.set_hard_state(self.term, Some(self.config.id));
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term());
         // The own vote counts like any other: when it is durable.
-        self.send_durable(self.config.id, Payload::VoteReply { granted: true });
+        self.send_durable(self.config.id, self.vote_reply(true));
         for to in self.other_voters() {
             self.send_durable(to, Payload::Vote { last_index, last_term, transfer });
         }
@@ -212,7 +212,7 @@ impl Raft {
         let free = term > self.term || self.may_vote_for(from);
         let granted = free && self.log.is_covered_by(last_index, last_term);
         let term = if granted { term } else { self.term };
-        let reply = Message { term, ..self.message(from, Payload::PreVoteReply { granted }) };
+        let reply = Message { term, ..self.message(from, self.pre_vote_reply(granted)) };
         self.send_after(self.outbox.tail(), reply);
     }
 
@@ -225,7 +225,31 @@ impl Raft {
             self.set_hard_state(self.term, Some(from));
             self.election_elapsed = 0;
         }
-        self.send_durable(from, Payload::VoteReply { granted });
+        self.send_durable(from, self.vote_reply(granted));
+    }
+
+    pub(crate) fn pre_vote_reply(&self, granted: bool) -> Payload {
+        let (commit, commit_term) = self.log.commit_point();
+        Payload::PreVoteReply { granted, commit, commit_term }
+    }
+
+    fn vote_reply(&self, granted: bool) -> Payload {
+        let (commit, commit_term) = self.log.commit_point();
+        Payload::VoteReply { granted, commit, commit_term }
+    }
+
+    /// A voter knows `commit` to be committed, and so does this member, if its log agrees there.
+    ///
+    /// Without this a group of two may stay without leader after a restart: the one that was removed knows that and
+    /// cannot campaign, the one that stays has forgotten and waits for its vote.
+    pub(crate) fn learn_commit(&mut self, commit: LogIndex, commit_term: Term) {
+        if self.is_leader() || !self.log.matches(commit, commit_term) || !self.commit_to(commit) {
+            return;
+        }
+        if self.role != Role::Follower && self.has_unapplied_conf_change() {
+            self.become_follower(self.term, None);
+            self.campaign_wanted = true;
+        }
     }
 
     fn may_vote_for(&self, candidate: MemberId) -> bool {

@@ -82,6 +82,11 @@ impl RaftLog {
         self.commit
     }
 
+    /// The last committed entry and its term.
+    pub(crate) fn commit_point(&self) -> (LogIndex, Term) {
+        (self.commit, self.term(self.commit).expect("compaction stays behind commit"))
+    }
+
     pub(crate) fn applied(&self) -> LogIndex {
         self.applied
     }

@@ -45,6 +45,10 @@ pub enum Payload {
     PreVoteReply {
         /// Whether the vote would be given.
         granted: bool,
+        /// What the voter knows to be committed: a candidate may have forgotten that a change it needs already is.
+        commit: LogIndex,
+        /// The term of that entry.
+        commit_term: Term,
     },
     /// "Vote for me."
     Vote {
@@ -59,6 +63,10 @@ pub enum Payload {
     VoteReply {
         /// Whether the vote is given.
         granted: bool,
+        /// As in `PreVoteReply`.
+        commit: LogIndex,
+        /// Its term.
+        commit_term: Term,
     },
     /// Entries to follow `prev_index`; none to probe, or to bring commit news.
     Append {

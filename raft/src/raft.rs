@@ -499,7 +499,7 @@ impl Raft {
                 return false;
             }
             // Neither asking nor being told "you may" moves anybody to the term asked about.
-            Payload::PreVote { .. } | Payload::PreVoteReply { granted: true } => return true,
+            Payload::PreVote { .. } | Payload::PreVoteReply { granted: true, .. } => return true,
             _ => {}
         }
         self.become_follower(message.term, leads.then_some(message.from));
@@ -515,7 +515,7 @@ impl Raft {
                 self.reply_append(message.from, outcome, Default::default());
             }
             Payload::PreVote { .. } => {
-                self.send_durable(message.from, Payload::PreVoteReply { granted: false });
+                self.send_durable(message.from, self.pre_vote_reply(false));
             }
             _ => {}
         }
@@ -530,9 +530,15 @@ impl Raft {
             Payload::PreVote { last_index, last_term } => {
                 self.handle_pre_vote(from, term, last_index, last_term)
             }
-            Payload::PreVoteReply { granted } => self.handle_pre_vote_reply(from, term, granted),
+            Payload::PreVoteReply { granted, commit, commit_term } => {
+                self.learn_commit(commit, commit_term);
+                self.handle_pre_vote_reply(from, term, granted);
+            }
             Payload::Vote { last_index, last_term, .. } => self.handle_vote(from, last_index, last_term),
-            Payload::VoteReply { granted } => self.handle_vote_reply(from, granted),
+            Payload::VoteReply { granted, commit, commit_term } => {
+                self.learn_commit(commit, commit_term);
+                self.handle_vote_reply(from, granted);
+            }
             Payload::Append { prev_index, prev_term, entries, commit, round } => {
                 self.handle_append(from, (prev_index, prev_term), entries, commit, round);
             }

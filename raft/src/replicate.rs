@@ -22,6 +22,9 @@ impl Raft {
 
     /// A snapshot for `to`, asked for by [`poll_snapshot_request`](Self::poll_snapshot_request), is pinned; the driver
     /// streams it and sends the message this emits with it. False if it is no longer wanted.
+    ///
+    /// Until [`snapshot_status`](Self::snapshot_status) tells how that ended, or `to` itself shows that it has caught up,
+    /// nothing else is sent to it.
     pub fn begin_snapshot(&mut self, to: MemberId, meta: SnapshotMeta) -> bool {
         let wanted = self.is_leader()
             && self.peers.get(&to).is_some_and(|peer| peer.state == ProgressState::Snapshot)
@@ -32,7 +35,8 @@ impl Raft {
         wanted
     }
 
-    /// Streaming a snapshot to `peer` has ended. Success says it arrived; that it is installed, the peer says itself.
+    /// Streaming a snapshot to `peer` has ended: it arrived up to the given index, or it failed. That it is installed,
+    /// the peer says itself.
     pub fn snapshot_status(&mut self, peer: MemberId, sent: Option<LogIndex>) {
         if let Some(progress) = self.peers.get_mut(&peer)
             && progress.state == ProgressState::Snapshot

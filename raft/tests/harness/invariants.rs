@@ -63,7 +63,7 @@ impl Invariants {
                     "{message:?} of entries not durable"
                 );
             }
-            Payload::VoteReply { granted: true } => {
+            Payload::VoteReply { granted: true, .. } => {
                 let vote = (durable.term, durable.vote);
                 let given = vote == (message.term, Some(message.to)) || durable.term > message.term;
                 assert!(given, "{message:?} with only {durable:?} durable");

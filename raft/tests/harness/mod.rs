@@ -221,6 +221,7 @@ impl Cluster {
         let Some(message) = self.wire.remove(n) else { return };
         let (from, to) = (message.from.0, message.to.0);
         if self.cut.contains(&(from, to)) || !self.nodes.contains_key(&to) {
+            self.lose(&message);
             return;
         }
         let snapshot = match &message.payload {
@@ -231,6 +232,22 @@ impl Cluster {
         self.observe(to);
         if let (Some(index), Some(sender)) = (snapshot, self.nodes.get_mut(&from)) {
             sender.raft.snapshot_status(MemberId(to), Some(index));
+            self.observe(from);
+        }
+    }
+
+    /// Loses the `n`th message on the wire.
+    pub fn drop(&mut self, n: usize) {
+        if let Some(message) = self.wire.remove(n) {
+            self.lose(&message);
+        }
+    }
+
+    /// The sender of a snapshot sees its stream break; of other messages it sees nothing.
+    fn lose(&mut self, message: &Message) {
+        let (from, to) = (message.from.0, message.to);
+        if matches!(message.payload, Payload::Snapshot { .. }) && self.nodes.contains_key(&from) {
+            self.raft(from).snapshot_status(to, None);
             self.observe(from);
         }
     }

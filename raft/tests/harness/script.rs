@@ -157,7 +157,7 @@ fn deliver(cluster: &mut Cluster, link: Option<(u64, u64)>, arrives: bool) {
         } else if arrives {
             cluster.deliver(at);
         } else {
-            cluster.wire.remove(at);
+            cluster.drop(at);
         }
         left -= 1;
     }

@@ -45,12 +45,16 @@ pub fn message(message: &Message) -> String {
 fn says(payload: &Payload) -> String {
     match payload {
         Payload::PreVote { last_index, last_term } => format!("PreVote last {last_index}/{last_term}"),
-        Payload::PreVoteReply { granted } => format!("PreVoteReply {}", answer(*granted)),
+        Payload::PreVoteReply { granted, commit, commit_term } => {
+            format!("PreVoteReply {} commit {commit}/{commit_term}", answer(*granted))
+        }
         Payload::Vote { last_index, last_term, transfer } => {
             let why = if *transfer { " transfer" } else { "" };
             format!("Vote last {last_index}/{last_term}{why}")
         }
-        Payload::VoteReply { granted } => format!("VoteReply {}", answer(*granted)),
+        Payload::VoteReply { granted, commit, commit_term } => {
+            format!("VoteReply {} commit {commit}/{commit_term}", answer(*granted))
+        }
         Payload::Append { prev_index, prev_term, entries: sent, commit, round } => {
             format!("Append prev {prev_index}/{prev_term} {} commit {commit} round {round}", entries(sent))
         }
