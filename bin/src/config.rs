@@ -1,6 +1,6 @@
 //! From raw values to a configuration that is valid as a whole.
 //!
-//! The second of two steps (the first is [`flags`](crate::flags)). A [`Config`] cannot be had but from [`load`], so
+//! The second of two steps (the first is [`flags`]). A [`Config`] cannot be had but from [`load`], so
 //! whoever holds one need not doubt it: intervals fit each other, URLs can be bound, nothing was asked for that would
 //! be silently less safe here. The conditions, their order and their sentences are those of etcd's
 //! `embed/config.go` (`Validate`) and `etcdmain/config.go`; ours come after them.

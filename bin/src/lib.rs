@@ -23,3 +23,12 @@ pub mod logging;
 
 // A fresh member's identity, and the checks of its cluster.
 pub mod bootstrap;
+
+// The data directory and who owns it.
+pub mod datadir;
+
+// Word to systemd.
+pub mod notify;
+
+// The wish to end, and the end.
+pub mod signals;
