@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use prost::Message;
 
 use crate::proto::etcdserverpb as pb;
@@ -184,7 +185,7 @@ pub enum RawBody {
     /// gRPC messages: compressed flag and response.
     Replies(Vec<(bool, Reply)>),
     /// Anything else.
-    Bytes(Vec<u8>),
+    Bytes(Bytes),
 }
 
 impl RawOutcome {
@@ -200,7 +201,7 @@ impl RawOutcome {
             messages.into_iter().map(reply).collect()
         });
         blocks.iter_mut().for_each(|block| block.sort());
-        let body = replies.map_or(RawBody::Bytes(answer.body), RawBody::Replies);
+        let body = replies.map_or_else(|| RawBody::Bytes(answer.body.into()), RawBody::Replies);
         RawOutcome { shape, end, blocks, body }
     }
 }

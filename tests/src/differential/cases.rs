@@ -11,6 +11,8 @@ mod shape;
 mod txn;
 mod wire;
 
+use std::time::Instant;
+
 use crate::server::{Binary, StartError};
 
 use super::pair::Pair;
@@ -62,13 +64,15 @@ pub fn run_cases(reference: &Binary, subject: &Binary, only: Option<&str>) -> Re
         if cases.peek().is_none() {
             continue;
         }
+        let start = Instant::now();
         let mut pair = Pair::start(reference, subject, group.flags)?;
         for case in cases {
             pair.begin(case.rows);
             (case.run)(&mut pair);
             report.add(case.rows, pair.take_findings());
         }
-        println!("group {:22} {} findings so far", group.name, report.findings().len());
+        let seconds = start.elapsed().as_secs_f64();
+        println!("group {:22} {seconds:5.1} s, {} findings so far", group.name, report.findings().len());
     }
     Ok(report)
 }

@@ -144,7 +144,7 @@ impl Generator {
     fn value(&mut self) -> Vec<u8> {
         match self.random.below(12) {
             0 => Vec::new(),
-            1 => vec![0xff; 5_000],
+            1 => vec![b'v'; 5_000],
             2 => self.key(),
             few => vec![b'v', b'0' + few as u8],
         }

@@ -13,7 +13,7 @@ pub struct HttpAnswer {
     /// Header fields, names in lower case, sorted, without `date` and `content-length`.
     pub headers: Vec<(String, String)>,
     /// The body, chunks put together.
-    pub body: Vec<u8>,
+    pub body: String,
 }
 
 /// Sends `method path` with `headers` and an empty body.
@@ -56,6 +56,7 @@ fn parse(bytes: &[u8]) -> Option<HttpAnswer> {
     }
     let chunked = headers.iter().any(|(name, value)| name == "transfer-encoding" && value == "chunked");
     let body = if chunked { dechunk(body)? } else { body.to_vec() };
+    let body = String::from_utf8_lossy(&body).into_owned();
     headers.retain(|(name, _)| !["date", "content-length", "transfer-encoding"].contains(&name.as_str()));
     headers.sort();
     Some(HttpAnswer { status: status.to_owned(), headers, body })
@@ -84,10 +85,10 @@ mod tests {
         let answer = parse(b"HTTP/1.1 200 OK\r\nB: 2\r\nDate: now\r\nA: 1\r\n\r\nbody").unwrap();
         assert_eq!(answer.status, "HTTP/1.1 200 OK");
         assert_eq!(answer.headers, [("a".into(), "1".into()), ("b".into(), "2".into())]);
-        assert_eq!(answer.body, b"body");
+        assert_eq!(answer.body, "body");
         let chunked =
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
-        assert_eq!(parse(chunked).unwrap().body, b"abcde");
+        assert_eq!(parse(chunked).unwrap().body, "abcde");
         assert_eq!(parse(b"HTTP/1.1 200 OK\r\n"), None);
     }
 }

@@ -46,7 +46,6 @@ pub fn run_generated(
     Ok(report)
 }
 
-/// Takes out ever smaller runs of calls as long as a difference stays (delta debugging, Zeller 1999).
 fn shrink(
     reference: &Binary,
     subject: &Binary,
@@ -54,46 +53,77 @@ fn shrink(
     calls: Vec<Call>,
 ) -> Result<(Finding, Vec<Call>), StartError> {
     let deadline = Instant::now() + SHRINK_MAX;
-    let (mut finding, mut calls) = (finding, calls);
-    let mut chunk = calls.len() / 2;
+    reduce(finding, calls, |fewer| {
+        if Instant::now() > deadline { Ok(Tried::GiveUp) } else { replay(reference, subject, fewer) }
+    })
+}
+
+/// What became of a try with fewer calls.
+enum Tried<F> {
+    /// It still fails, so, after this many of the calls.
+    Fails(F, usize),
+    Passes,
+    GiveUp,
+}
+
+/// Takes out ever smaller runs of items as long as a failure stays (delta debugging, Zeller 1999).
+fn reduce<F, T: Clone, E>(
+    mut failure: F,
+    mut items: Vec<T>,
+    mut attempt: impl FnMut(&[T]) -> Result<Tried<F>, E>,
+) -> Result<(F, Vec<T>), E> {
+    let mut chunk = items.len() / 2;
     while chunk > 0 {
         let mut start = 0;
-        while start < calls.len() {
-            if Instant::now() > deadline {
-                return Ok((finding, calls));
-            }
-            let fewer = without(&calls, start, chunk);
-            match replay(reference, subject, &fewer)? {
-                Some((found, length)) => {
-                    finding = found;
-                    calls = fewer;
-                    calls.truncate(length);
+        while start < items.len() {
+            let end = (start + chunk).min(items.len());
+            let mut fewer = [&items[..start], &items[end..]].concat();
+            match attempt(&fewer)? {
+                Tried::Fails(found, length) => {
+                    failure = found;
+                    fewer.truncate(length);
+                    items = fewer;
                 }
-                None => start += chunk,
+                Tried::Passes => start += chunk,
+                Tried::GiveUp => return Ok((failure, items)),
             }
         }
         chunk /= 2;
     }
-    Ok((finding, calls))
+    Ok((failure, items))
 }
 
-fn without(calls: &[Call], start: usize, len: usize) -> Vec<Call> {
-    let end = (start + len).min(calls.len());
-    [&calls[..start], &calls[end..]].concat()
-}
-
-/// The first difference and how many calls it took.
-fn replay(
-    reference: &Binary,
-    subject: &Binary,
-    calls: &[Call],
-) -> Result<Option<(Finding, usize)>, StartError> {
+/// Makes `calls` on two new servers up to the first difference.
+fn replay(reference: &Binary, subject: &Binary, calls: &[Call]) -> Result<Tried<Finding>, StartError> {
     let mut pair = Pair::start(reference, subject, &[])?;
     for (index, call) in calls.iter().enumerate() {
         pair.call(call.clone());
         if let Some(finding) = pair.take_findings().into_iter().next() {
-            return Ok(Some((finding, index + 1)));
+            return Ok(Tried::Fails(finding, index + 1));
         }
     }
-    Ok(None)
+    Ok(Tried::Passes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    #[test]
+    fn what_is_needed_stays() {
+        let check = |needed: &[u32]| {
+            let result = reduce((), (0..100).collect(), |fewer| {
+                let last = needed.last().expect("not empty");
+                let fails = needed.iter().all(|item| fewer.contains(item));
+                let length = fewer.iter().position(|item| item == last).map_or(0, |at| at + 1);
+                Ok::<_, Infallible>(if fails { Tried::Fails((), length) } else { Tried::Passes })
+            });
+            assert_eq!(result, Ok(((), needed.to_vec())));
+        };
+        check(&[0]);
+        check(&[99]);
+        check(&[3, 50, 51, 98]);
+    }
 }

@@ -4,6 +4,9 @@ use std::fmt::Debug;
 
 const DEFAULTS: [&str; 6] = ["0", "false", "b\"\"", "[]", "None", "Key"];
 
+/// Longer values are cut.
+const FIELD_MAX: usize = 100;
+
 /// `value` without default fields.
 pub fn terse(value: &impl Debug) -> String {
     let text = format!("{value:?}");
@@ -14,7 +17,7 @@ pub fn terse(value: &impl Debug) -> String {
         if is_default(field) {
             rest = after.strip_prefix(", ").unwrap_or(after);
         } else {
-            out.push_str(field);
+            push_short(&mut out, field);
             rest = after;
         }
     }
@@ -30,6 +33,13 @@ fn next_field(text: &str) -> Option<(&str, &str, &str)> {
     let len = value.find([',', ' ', ')', '}']).unwrap_or(value.len());
     let end = colon + 2 + len;
     Some((&text[..start], &text[start..end], &text[end..]))
+}
+
+fn push_short(out: &mut String, field: &str) {
+    match field.char_indices().nth(FIELD_MAX) {
+        Some((end, _)) => out.push_str(&format!("{}...\" ({} long)", &field[..end], field.len())),
+        None => out.push_str(field),
+    }
 }
 
 fn is_default(field: &str) -> bool {

@@ -145,8 +145,10 @@ impl Conn {
         self.next_stream += 2;
         self.streams.insert(id, Stream { window: self.window_initial, ..Stream::default() });
         let mut bytes = Vec::new();
-        let bare = request.end && request.body.is_empty();
-        write_headers(&mut bytes, id, &encode(&request.headers), bare)?;
+        write_headers(&mut bytes, id, &encode(&request.headers))?;
+        if request.end && request.body.is_empty() {
+            Frame::new(FrameKind::Data, flag::END_STREAM, id, []).write(&mut bytes)?;
+        }
         let mut rest = request.body.as_slice();
         while !rest.is_empty() && self.streams[&id].end.is_none() {
             let allowed = self.window.min(self.streams[&id].window);
@@ -327,14 +329,11 @@ fn window_update(stream: u32, credit: u32) -> Frame {
 }
 
 /// Writes a header block as HEADERS and as many CONTINUATION frames as it needs.
-fn write_headers(to: &mut Vec<u8>, stream: u32, block: &[u8], end: bool) -> io::Result<()> {
+fn write_headers(to: &mut Vec<u8>, stream: u32, block: &[u8]) -> io::Result<()> {
     let mut kind = FrameKind::Headers;
     let mut chunks = block.chunks(FRAME_SIZE_MAX).peekable();
     while let Some(chunk) = chunks.next() {
-        let mut flags = if chunks.peek().is_none() { flag::END_HEADERS } else { 0 };
-        if end && kind == FrameKind::Headers {
-            flags |= flag::END_STREAM;
-        }
+        let flags = if chunks.peek().is_none() { flag::END_HEADERS } else { 0 };
         Frame::new(kind, flags, stream, chunk).write(to)?;
         kind = FrameKind::Continuation;
     }
@@ -393,11 +392,11 @@ mod tests {
     #[test]
     fn long_blocks_continue() {
         let mut bytes = Vec::new();
-        write_headers(&mut bytes, 3, &vec![0; FRAME_SIZE_MAX + 1], true).unwrap();
+        write_headers(&mut bytes, 3, &vec![0; FRAME_SIZE_MAX + 1]).unwrap();
         let mut rest = bytes.as_slice();
         let first = Frame::read(&mut rest).unwrap();
         let second = Frame::read(&mut rest).unwrap();
-        assert_eq!((first.kind, first.flags), (FrameKind::Headers, flag::END_STREAM));
+        assert_eq!((first.kind, first.flags), (FrameKind::Headers, 0));
         assert_eq!((second.kind, second.flags), (FrameKind::Continuation, flag::END_HEADERS));
     }
 }

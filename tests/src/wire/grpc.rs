@@ -15,7 +15,8 @@ const MESSAGE_SIZE_MAX: u64 = 256 << 20;
 pub struct Request {
     /// Header fields in order, pseudo-headers first.
     pub headers: Vec<(String, String)>,
-    /// DATA bytes; with `end` and no bytes, END_STREAM is on the HEADERS frame.
+    /// DATA bytes. END_STREAM is on the last DATA frame, an empty one if there are no bytes: on a HEADERS frame
+    /// grpc-go does not notice it and waits for a message until the deadline.
     pub body: Vec<u8>,
     /// Whether the client says that it is done.
     pub end: bool,
