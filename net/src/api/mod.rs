@@ -24,6 +24,15 @@ pub mod records;
 /// Answers of any size, piece by piece.
 pub mod encoder;
 
+/// Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
+pub mod maintenance;
+
+/// MemberList.
+pub mod cluster;
+
+/// The health service of gRPC.
+pub mod health;
+
 /// What a call ends with when it does not succeed: code and text of its trailers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

@@ -15,6 +15,11 @@ pub mod hot;
 /// The serialized `FileDescriptorSet` of everything in `proto/`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// Decodes a message through its generated type. Text fields must be UTF-8, which etcd does not ask for.
+pub fn decode<M: prost::Message + Default>(message: &[u8]) -> Result<M, wire::Malformed> {
+    M::decode(message).map_err(|error| wire::Malformed::Generated(error.to_string()))
+}
+
 macro_rules! generated {
     ($(#[$doc:meta])* $module:ident, $package:literal) => {
         $(#[$doc])*
