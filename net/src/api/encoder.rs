@@ -1,9 +1,9 @@
 //! Answers of the KV service as bytes, of any size, in bounded memory.
 //!
 //! gRPC sends a message's length first. So an answer is planned before it is sent: everything but the records is
-//! written at once into a *skeleton*, back to front (see [`Back`]), with a *cut* wherever a list of records belongs.
+//! written at once into a *skeleton*, back to front (see `Back`), with a *cut* wherever a list of records belongs.
 //! The lengths of the lists are known from the index, so the plan gives the exact length of the answer without reading
-//! a record. Then [`Encoder::fill`] hands out the bytes piece by piece, as windows open:
+//! a record. Then `Encoder::fill` hands out the bytes piece by piece, as windows open:
 //!
 //! ```text
 //! skeleton   header ─┐            ┌─ more, count, enclosing messages … ─┐           ┌─ …

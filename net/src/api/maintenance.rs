@@ -1,6 +1,6 @@
 //! The Maintenance service: status, alarms and hashes of one member.
 //!
-//! Rare calls, so messages go through the generated types. An [`Alarm`] is proposed like a write, and its answer is
+//! Rare calls, so messages go through the generated types. An `Alarm` is proposed like a write, and its answer is
 //! encoded with the other applied answers (`encoder`).
 
 use engine::error::ApiError;

@@ -1,6 +1,6 @@
 //! The services: the only place that knows both wire and engine types.
 //!
-//! Nothing here does IO or decides anything about state. A request goes [`route`] -> `decode` of its service -> engine,
+//! Nothing here does IO or decides anything about state. A request goes `route` -> `decode` of its service -> engine,
 //! an answer comes back through the same service's `encode`.
 
 use std::borrow::Cow;
