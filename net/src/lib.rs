@@ -14,5 +14,8 @@ pub mod api;
 /// The messages of the wire.
 pub mod pb;
 
+/// HTTP/1.1: health, version, metrics.
+pub mod http;
+
 /// Text in double quotes, as Go prints it.
 mod quote;

@@ -1,9 +1,9 @@
 //! Answers of the KV service as bytes, of any size, in bounded memory.
 //!
 //! gRPC sends a message's length first. So an answer is planned before it is sent: everything but the records is
-//! written at once into a *skeleton*, back to front (see [`Back`]), with a *cut* wherever a list of records belongs.
+//! written at once into a *skeleton*, back to front (see `Back`), with a *cut* wherever a list of records belongs.
 //! The lengths of the lists are known from the index, so the plan gives the exact length of the answer without reading
-//! a record. Then [`Encoder::fill`] hands out the bytes piece by piece, as windows open:
+//! a record. Then `Encoder::fill` hands out the bytes piece by piece, as windows open:
 //!
 //! ```text
 //! skeleton   header ─┐            ┌─ more, count, enclosing messages … ─┐           ┌─ …
@@ -373,6 +373,7 @@ fn check_txn_warm(answer: &TxnAnswer, records: &(impl Records + ?Sized)) -> Resu
 mod tests {
     use super::*;
     use crate::api::testing::{Draft, ORIGIN, Store, alarm_answer, any_draft, any_kv};
+    use crate::pb::mvccpb::KeyValue;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -438,6 +439,49 @@ mod tests {
             }
             prop_assert_eq!(encode(Response::Range(answer), &store, budget, batch), expected);
         }
+    }
+
+    /// Recorded from etcd 3.6.16: a put with its previous version, a keys-only range, a nested transaction of a put and
+    /// a range, and a delete. The outer header, which differs from ours, is left out.
+    #[test]
+    fn a_transaction_is_etcds_to_the_byte() {
+        let kv = |key: &'static str, create_revision, mod_revision, version, value: &'static str| KeyValue {
+            key: key.into(),
+            create_revision,
+            mod_revision,
+            version,
+            value: value.into(),
+            lease: 0,
+        };
+        let range = |kvs: Vec<KeyValue>, keys_only| {
+            let count = kvs.len() as i64;
+            Draft::Range { kvs, keys_only, more: false, count, revision: 124 }
+        };
+        let a = || kv("a", 120, 124, 3, "x");
+        let b = || kv("b", 119, 123, 2, "two");
+        let n = kv("n", 124, 124, 1, "new");
+        let nested = vec![
+            Draft::Put { prev: None, revision: 124 },
+            range(vec![a(), b(), kv("e", 121, 121, 1, ""), n], false),
+        ];
+        let ops = vec![
+            Draft::Put { prev: Some(kv("a", 120, 122, 2, "one")), revision: 124 },
+            range(vec![a(), b()], true),
+            Draft::Txn { succeeded: true, ops: nested, revision: 124 },
+            Draft::Delete { prev: vec![b()], deleted: 1, revision: 124 },
+        ];
+        let mut store = Store::default();
+        let (answer, _) = Draft::Txn { succeeded: true, ops, revision: 124 }.build(&mut store);
+        let hex: String = encode(answer, &store, 7, 1).iter().map(|byte| format!("{byte:02x}")).collect();
+        let recorded = [
+            "1001",
+            "1a1612140a02187c120e0a01611078187a20022a036f6e65",
+            "1a1e0a1c0a02187c12090a01611078187c200312090a01621077187b20022002",
+            "1a51224f0a0010011a0612040a02187c1a410a3f0a02187c120c0a01611078187c20032a0178",
+            "120e0a01621077187b20022a0374776f12090a0165107918792001120e0a016e107c187c20012a036e65772004",
+            "1a181a160a02187c10011a0e0a01621077187b20022a0374776f",
+        ];
+        assert!(hex.ends_with(&recorded.concat()), "{hex}");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The KV service: requests from bytes, answers to bytes.
 //!
-//! Decoding borrows from the request. Encoding has two ways. [`encode_whole`] appends a small answer in one pass
+//! Decoding borrows from the request. Encoding has two ways. `encode_whole` appends a small answer in one pass
 //! without allocating: the put and the single-key read that make up nearly all traffic. Everything it declines goes
-//! through an [`Encoder`](super::encoder::Encoder), which works in pieces.
+//! through an `Encoder`, which works in pieces.
 
 use engine::check;
 use engine::error::ApiError;

@@ -1,6 +1,6 @@
 //! The services: the only place that knows both wire and engine types.
 //!
-//! Nothing here does IO or decides anything about state. A request goes [`route`] -> `decode` of its service -> engine,
+//! Nothing here does IO or decides anything about state. A request goes `route` -> `decode` of its service -> engine,
 //! an answer comes back through the same service's `encode`.
 
 use std::borrow::Cow;
@@ -23,6 +23,15 @@ pub mod records;
 
 /// Answers of any size, piece by piece.
 pub mod encoder;
+
+/// Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
+pub mod maintenance;
+
+/// MemberList.
+pub mod cluster;
+
+/// The health service of gRPC.
+pub mod health;
 
 /// What a call ends with when it does not succeed: code and text of its trailers.
 #[derive(Clone, Debug, PartialEq, Eq)]

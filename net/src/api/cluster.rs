@@ -1,0 +1,83 @@
+//! The Cluster service, as far as it only reads: the list of members.
+//!
+//! Headers of this service show no revision.
+
+use prost::Message;
+
+use super::header::Origin;
+use crate::pb;
+use crate::pb::etcdserverpb;
+use crate::pb::wire::Malformed;
+
+/// A member as clients see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: u64,
+    /// Its name; empty until it has started once.
+    pub name: String,
+    /// Where members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; empty until it has started once.
+    pub client_urls: Vec<String>,
+    /// Whether it does not vote.
+    pub is_learner: bool,
+}
+
+/// Decodes the request of `MemberList`: whether the list must be linearizable.
+pub fn decode_member_list(message: &[u8]) -> Result<bool, Malformed> {
+    pb::decode(message).map(|request: etcdserverpb::MemberListRequest| request.linearizable)
+}
+
+/// Encodes the answer of `MemberList`, in ascending order of id.
+pub fn member_list(origin: Origin, members: &[Member]) -> Vec<u8> {
+    let mut members: Vec<_> = members.iter().map(message).collect();
+    members.sort_by_key(|member| member.id);
+    etcdserverpb::MemberListResponse { header: origin.without_revision().message(), members }.encode_to_vec()
+}
+
+fn message(member: &Member) -> etcdserverpb::Member {
+    etcdserverpb::Member {
+        id: member.id,
+        name: member.name.clone(),
+        peer_ur_ls: member.peer_urls.clone(),
+        client_ur_ls: member.client_urls.clone(),
+        is_learner: member.is_learner,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_stand_in_order_below_a_header_without_revision() {
+        let member = |id, name: &str| Member { id, name: name.into(), ..Member::default() };
+        let origin = Origin { cluster_id: 1, member_id: 2, raft_term: 3 };
+        let message = member_list(origin, &[member(u64::MAX, "z"), member(7, "")]);
+        let message: etcdserverpb::MemberListResponse = pb::decode(&message).unwrap();
+        assert_eq!(message.header.unwrap().revision, 0);
+        assert_eq!(message.members.iter().map(|m| m.id).collect::<Vec<_>>(), [7, u64::MAX]);
+    }
+
+    /// Recorded from etcd 3.6.
+    #[test]
+    fn a_member_is_etcds_to_the_byte() {
+        let member = Member {
+            id: 5,
+            name: "default".into(),
+            peer_urls: vec!["http://a:1".into()],
+            client_urls: vec!["http://a:2".into()],
+            is_learner: true,
+        };
+        let expected = b"\x0a\0\x12\x25\x08\x05\x12\x07default\x1a\x0ahttp://a:1\x22\x0ahttp://a:2\x28\x01";
+        assert_eq!(member_list(Origin::default(), &[member]), expected);
+    }
+
+    #[test]
+    fn requests() {
+        assert_eq!(decode_member_list(b""), Ok(false));
+        assert_eq!(decode_member_list(b"\x08\x01"), Ok(true));
+        assert!(decode_member_list(b"\x08").is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! What is not gRPC on the client port, and all of the metrics port: HTTP/1.1.
+
+/// Parameters of a URL.
+pub mod query;
+
+/// Health, version and metrics: what is asked and what is answered, without a socket.
+pub mod endpoints;
+
+/// A connection, by `hyper`.
+pub mod serve;

@@ -1,0 +1,310 @@
+//! A connection to the endpoints, by `hyper`.
+//!
+//! Runs on any transport that implements `hyper`'s IO traits and on one thread: nothing needs to be `Send`. Timeouts
+//! are the caller's, who owns the clock.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use engine::error::ApiError;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::header::{HOST, HeaderName, ORIGIN};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+
+use super::endpoints::{Port, Probe, Reply, Request, Response};
+
+/// A head of a request that is not complete after so many bytes is answered 431.
+pub const HEAD_LEN_MAX: usize = 64 << 10;
+
+/// A [`Probe`] that can also wait for a read.
+pub trait Node: Probe {
+    /// Does a linearizable read, within the server's own time limit.
+    fn linearizable_read(&self) -> impl Future<Output = Result<(), ApiError>>;
+}
+
+/// Serves one connection until it closes. Errors are the peer's or the transport's.
+pub async fn serve<I, N>(io: I, port: &Port, node: &N) -> Result<(), hyper::Error>
+where
+    I: Read + Write + Unpin,
+    N: Node,
+{
+    let service = service_fn(async |request| Ok::<_, Infallible>(respond(&request, port, node).await));
+    http1::Builder::new()
+        .half_close(true) // A peer that has said all it wants to say still wants the answer.
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_LEN_MAX)
+        .title_case_headers(true)
+        .serve_connection(io, service)
+        .await
+}
+
+async fn respond(
+    request: &hyper::Request<Incoming>,
+    port: &Port,
+    node: &impl Node,
+) -> hyper::Response<WholeBody> {
+    let header = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let request = Request {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        query: request.uri().query().unwrap_or_default(),
+        // An absolute URI in the request line counts more than the header.
+        host: request
+            .uri()
+            .authority()
+            .map(|host| host.as_str())
+            .or_else(|| header(HOST))
+            .unwrap_or_default(),
+        origin: header(ORIGIN).unwrap_or_default(),
+    };
+    let response = match port.respond(&request, node) {
+        Reply::Done(response) => response,
+        Reply::NeedsRead(pending) => pending.resume(node.linearizable_read().await),
+    };
+    message(response)
+}
+
+fn message(response: Response) -> hyper::Response<WholeBody> {
+    let mut builder = hyper::Response::builder().status(response.status);
+    for (name, value) in response.headers {
+        builder = builder.header(name, &*value);
+    }
+    // The one value from outside is the origin, which equals an entry of `--cors` or is `*`.
+    builder.body(WholeBody(Bytes::from(response.body))).expect("header lines are our own")
+}
+
+/// A body that is there as a whole.
+struct WholeBody(Bytes);
+
+impl Body for WholeBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let data = std::mem::take(&mut self.0);
+        Poll::Ready((!data.is_empty()).then(|| Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// A transport of which some bytes were read already, to see what it speaks; they are read again first.
+#[derive(Debug)]
+pub struct Rewind<I> {
+    head: Bytes,
+    io: I,
+}
+
+impl<I> Rewind<I> {
+    /// `head` was read from `io`.
+    pub fn new(head: Bytes, io: I) -> Rewind<I> {
+        Rewind { head, io }
+    }
+}
+
+impl<I: Read + Unpin> Read for Rewind<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        if self.head.is_empty() {
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        let len = self.head.len().min(buffer.remaining());
+        buffer.put_slice(&self.head[..len]);
+        self.head.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: Write + Unpin> Write for Rewind<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::endpoints::Access;
+    use crate::http::endpoints::Versions;
+    use crate::http::endpoints::tests::Fixed;
+    use engine::request::AlarmKind;
+    use std::io;
+    use std::pin::pin;
+    use std::task::Waker;
+
+    /// A peer that sends all it has to say and then hangs up.
+    #[derive(Default)]
+    struct Peer {
+        sends: Bytes,
+        received: Vec<u8>,
+    }
+
+    impl Read for &mut Peer {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            let this = self.get_mut();
+            let mut rewind = Rewind::new(std::mem::take(&mut this.sends), Hangup);
+            let poll = Pin::new(&mut rewind).poll_read(context, buffer);
+            this.sends = rewind.head;
+            poll
+        }
+    }
+
+    impl Write for &mut Peer {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.received.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// The end of a stream.
+    struct Hangup;
+
+    impl Read for Hangup {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: ReadBufCursor<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Answers reads only after it was asked twice, as a read that waits for others does.
+    struct Slow(Fixed);
+
+    impl Probe for Slow {
+        fn alarms(&self) -> Vec<AlarmKind> {
+            self.0.alarms()
+        }
+        fn has_leader(&self) -> bool {
+            self.0.has_leader()
+        }
+        fn is_learner(&self) -> bool {
+            self.0.is_learner()
+        }
+        fn serializable_read(&self) -> Result<(), ApiError> {
+            self.0.serializable_read()
+        }
+        fn versions(&self) -> Versions {
+            self.0.versions()
+        }
+        fn metrics(&self) -> String {
+            self.0.metrics()
+        }
+        fn debug_vars(&self) -> String {
+            self.0.debug_vars()
+        }
+    }
+
+    impl Node for Slow {
+        async fn linearizable_read(&self) -> Result<(), ApiError> {
+            let mut asked = false;
+            std::future::poll_fn(|context| {
+                context.waker().wake_by_ref();
+                if std::mem::replace(&mut asked, true) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            Err(ApiError::LeaderChanged)
+        }
+    }
+
+    /// What the server says to `head` and then `rest`, without the `Date` lines.
+    fn exchange(head: &str, rest: &str) -> String {
+        let mut peer = Peer { sends: Bytes::copy_from_slice(rest.as_bytes()), received: Vec::new() };
+        let port = Port::Client(Access::default());
+        let node = Slow(Fixed::default());
+        {
+            let io = Rewind::new(Bytes::copy_from_slice(head.as_bytes()), &mut peer);
+            let mut connection = pin!(serve(io, &port, &node));
+            let mut context = Context::from_waker(Waker::noop());
+            let done = (0..100).any(|_| connection.as_mut().poll(&mut context).is_ready());
+            assert!(done, "the connection did not end");
+        }
+        let text = String::from_utf8(peer.received).unwrap();
+        text.split_inclusive("\r\n").filter(|line| !line.starts_with("Date:")).collect()
+    }
+
+    #[test]
+    fn requests_split_between_head_and_rest_are_answered() {
+        let get = "GET /livez?verbose HTTP/1.1\r\nHost: a\r\n\r\n";
+        for at in 1..get.len() {
+            let answer = exchange(&get[..at], &get[at..]);
+            assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+            assert!(answer.ends_with("\r\n\r\n[+]serializable_read ok\nok\n"), "{answer}");
+            assert!(answer.contains("Access-Control-Allow-Origin: *\r\n"), "{answer}");
+        }
+    }
+
+    #[test]
+    fn one_connection_takes_many_requests_and_waits_for_reads() {
+        let many = [
+            "GET /health HTTP/1.1\r\nHost: a\r\n\r\n",
+            "HEAD /version HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+            "GET /version HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        ];
+        let answer = exchange("", &many.concat());
+        let lines: Vec<&str> = answer.lines().filter(|line| line.starts_with("HTTP/")).collect();
+        let expected = ["503 Service Unavailable", "405 Method Not Allowed", "404 Not Found", "200 OK"];
+        assert_eq!(lines, expected.map(|status| format!("HTTP/1.1 {status}")));
+        assert!(answer.contains("RANGE ERROR:etcdserver: leader changed"), "{answer}");
+        assert_eq!(
+            answer.matches("Method Not Allowed\n").count(),
+            0,
+            "an answer to HEAD has no body: {answer}"
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        assert!(exchange("nonsense\r\n\r\n", "").starts_with("HTTP/1.1 400 Bad Request"));
+        let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_LEN_MAX));
+        let answer = exchange(&long, "");
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+}
