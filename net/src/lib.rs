@@ -5,3 +5,6 @@ pub mod hpack;
 
 /// HTTP/2 frames, streams and windows of one connection, sans-IO (RFC 9113).
 pub mod h2;
+
+/// gRPC calls of one connection, sans-IO: what a driver feeds and the API answers.
+pub mod grpc;
