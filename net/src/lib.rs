@@ -8,6 +8,9 @@ pub mod h2;
 /// Header compression: blocks to fields and fields to blocks, bounded (RFC 7541).
 pub mod hpack;
 
+/// gRPC calls of one connection, sans-IO: what a driver feeds and the API answers.
+pub mod grpc;
+
 /// The services: wire types to engine types and back.
 pub mod api;
 

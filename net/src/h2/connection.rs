@@ -518,7 +518,7 @@ impl Connection {
     // ---- fields ----
 
     fn on_headers<'i>(&mut self, frame: Frame<'i>) -> Result<Option<Event<'i>>, Fault> {
-        if frame.stream % 2 == 0 {
+        if frame.stream.is_multiple_of(2) {
             return refuse(Reason::ProtocolError, "HEADERS on an even stream");
         }
         let Some(mut block) = frame.unpadded() else {
@@ -759,7 +759,7 @@ impl Connection {
 
     /// Whether stream `id` was never opened; 0 and even ones are the peer's to leave alone.
     fn is_idle(&self, id: u32) -> bool {
-        id % 2 == 0 || (id > self.streams.last_id && !self.is_beyond_shutdown(id))
+        id.is_multiple_of(2) || (id > self.streams.last_id && !self.is_beyond_shutdown(id))
     }
 
     fn is_beyond_shutdown(&self, id: u32) -> bool {

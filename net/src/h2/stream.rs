@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 /// can keep its own state in a plain `Vec` beside ours; a key of a closed stream is never valid again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamKey {
-    pub(super) slot: u32,
-    pub(super) id: u32,
+    pub(crate) slot: u32,
+    pub(crate) id: u32,
 }
 
 impl StreamKey {
