@@ -14,13 +14,13 @@
 //! byte. A record the disk has to deliver, or a walk that needs its next batch, stops the filling and is named; the
 //! caller resumes when it is there.
 
-use engine::mvcc::walk::Walk;
+use engine::mvcc::range::LongList;
 use engine::request::AlarmKind;
 use engine::response::{DeleteAnswer, KvList, Kvs, OpAnswer, PutAnswer, RangeAnswer, Response, TxnAnswer};
 use engine::types::Seq;
 
 use super::header::{Header, Origin};
-use super::records::{Cold, Records, WalkLen};
+use super::records::{Cold, Records};
 use crate::pb::back::Back;
 use crate::pb::wire::{VARINT_LEN_MAX, len_field_len, len_tag, write_varint};
 
@@ -73,7 +73,7 @@ struct Cut {
     seqs_done: usize,
     keys_only: bool,
     /// Yields further batches.
-    walk: Option<Box<Walk>>,
+    walk: Option<Box<LongList>>,
     /// Bytes of the list not handed out yet.
     remaining: u64,
 }
@@ -138,7 +138,7 @@ impl Encoder {
     }
 
     /// The walk that [`Fill::WalkBatch`] asked to move on.
-    pub fn walk(&mut self) -> Option<&mut Walk> {
+    pub fn walk(&mut self) -> Option<&mut LongList> {
         self.cuts.last_mut()?.walk.as_deref_mut()
     }
 
@@ -320,8 +320,8 @@ impl<R: Records + ?Sized> Plan<'_, R> {
         self.cut(number, seqs, keys_only, None, encoded_len);
     }
 
-    fn walk(&mut self, walk: Box<Walk>) {
-        let WalkLen { encoded_len, keys_only } = self.records.walk_len(&walk);
+    fn walk(&mut self, walk: Box<LongList>) {
+        let LongList { encoded_len, keys_only, .. } = *walk;
         self.cut(field::RANGE_KVS, Vec::new(), keys_only, Some(walk), encoded_len);
     }
 
@@ -330,7 +330,7 @@ impl<R: Records + ?Sized> Plan<'_, R> {
         number: u32,
         seqs: Vec<Seq>,
         keys_only: bool,
-        walk: Option<Box<Walk>>,
+        walk: Option<Box<LongList>>,
         encoded_len: u64,
     ) {
         let at = self.back.gap(encoded_len);
@@ -433,7 +433,7 @@ mod tests {
             let Response::Range(answer) = answer else { unreachable!("a range was drafted") };
             let RangeAnswer { kvs: Kvs::List(list), .. } = answer else { unreachable!("drafts are lists") };
             store.walk = list;
-            let answer = RangeAnswer { kvs: Kvs::Walk(Box::new(Walk)), ..answer };
+            let answer = RangeAnswer { kvs: store.long_list(), ..answer };
             if cold {
                 store.chill_all();
             }
@@ -495,7 +495,7 @@ mod tests {
         let mut store = Store::default();
         store.records.insert(1, b"\x0a\x01k".to_vec());
         store.walk = KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false };
-        let kvs = Kvs::Walk(Box::new(Walk));
+        let kvs = store.long_list();
         let revision = engine::types::Revision(1);
         let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
         let mut encoder = Encoder::new(Origin::default(), answer, &store).unwrap();

@@ -1,6 +1,5 @@
 //! Stored records as answers see them: the wire bytes of a `KeyValue`, or word that the disk has to be asked first.
 
-use engine::mvcc::walk::Walk;
 use engine::types::Seq;
 
 use crate::pb::wire::Fields;
@@ -14,9 +13,6 @@ pub trait Records {
     ///
     /// A record an answer names is pinned: it may be cold, but it exists until the answer is sent or given up.
     fn record(&self, seq: Seq) -> Result<RecordRef<'_>, Cold>;
-
-    /// What a walk that has not begun yet will yield in all.
-    fn walk_len(&self, walk: &Walk) -> WalkLen;
 }
 
 /// A record that is not in memory. The caller has it brought in and tries again; nothing was changed.
@@ -28,15 +24,6 @@ pub struct Cold(pub Seq);
 pub struct RecordRef<'a> {
     /// The whole `KeyValue` message, in its canonical form.
     pub wire: &'a [u8],
-}
-
-/// Size of the list a walk yields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WalkLen {
-    /// As in [`KvList`](engine::response::KvList): tags, lengths and messages.
-    pub encoded_len: u64,
-    /// Values are left out; the length above already says so.
-    pub keys_only: bool,
 }
 
 impl<'a> RecordRef<'a> {

@@ -3,8 +3,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use engine::mvcc::range::LongList;
+use engine::mvcc::view::At;
 use engine::mvcc::walk::Walk;
-use engine::request::AlarmKind;
+use engine::request::{AlarmKind, Filter, KeyRange};
 use engine::response::{DeleteAnswer, KvList, Kvs, OpAnswer, PutAnswer, RangeAnswer, Response, TxnAnswer};
 use engine::types::{Revision, Seq};
 use proptest::collection::vec;
@@ -12,7 +14,7 @@ use proptest::prelude::*;
 use prost::Message;
 
 use super::header::Origin;
-use super::records::{Cold, RecordRef, Records, WalkLen};
+use super::records::{Cold, RecordRef, Records};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::etcdserverpb::response_op;
 use crate::pb::mvccpb::KeyValue;
@@ -35,13 +37,20 @@ impl Records for Store {
         }
         Ok(RecordRef { wire: &self.records[&seq.0] })
     }
-
-    fn walk_len(&self, _: &Walk) -> WalkLen {
-        WalkLen { encoded_len: self.walk.encoded_len, keys_only: self.walk.keys_only }
-    }
 }
 
 impl Store {
+    /// An answer that says it will walk, and finds what is in `walk`.
+    pub fn long_list(&self) -> Kvs {
+        let at = At { revision: Revision::INITIAL, last: Seq(0) };
+        Kvs::Walk(Box::new(LongList {
+            walk: Walk::new(KeyRange::new(b"k", b""), at, Filter::default()),
+            left: self.walk.seqs.len() as u64,
+            encoded_len: self.walk.encoded_len,
+            keys_only: self.walk.keys_only,
+        }))
+    }
+
     pub fn bring_in(&self, seq: Seq) {
         assert!(self.cold.borrow_mut().remove(&seq.0), "{seq} was not cold");
     }
