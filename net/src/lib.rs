@@ -20,5 +20,11 @@ pub mod pb;
 /// HTTP/1.1: health, version, metrics.
 pub mod http;
 
+/// All connections of one core, between socket bytes and the replica.
+pub mod front;
+
+/// Entries whose keys are never mistaken for later ones.
+pub mod slab;
+
 /// Text in double quotes, as Go prints it.
 mod quote;

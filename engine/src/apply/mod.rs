@@ -12,6 +12,9 @@ pub mod txn;
 /// One range, put or delete.
 pub mod step;
 
+/// Transactions that only read, which never enter the log.
+pub mod read_txn;
+
 use bytes::Bytes;
 
 use crate::command::{self, Command, RequestId, Undecodable};

@@ -90,6 +90,16 @@ pub enum Progress<T> {
     More,
 }
 
+impl<T> Progress<T> {
+    /// Changes what is done.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Progress<U> {
+        match self {
+            Progress::Done(done) => Progress::Done(f(done)),
+            Progress::More => Progress::More,
+        }
+    }
+}
+
 /// Resolves the revision a range asks for.
 pub fn resolve(asked: i64, current: Revision, compacted: Revision) -> Result<Revision, ApiError> {
     match asked {

@@ -107,7 +107,8 @@ impl Replica {
         }
         let entries = published.index - self.checkpoints.durable.index;
         let bytes = self.logged_bytes - self.checkpoints.log_bytes;
-        let idle = self.applies.last_at.is_some_and(|at| now.duration_since(at) >= self.config.checkpoint_idle);
+        let idle =
+            self.applies.last_at.is_some_and(|at| now.duration_since(at) >= self.config.checkpoint_idle);
         let full = entries >= self.config.checkpoint_entries || bytes >= self.config.checkpoint_log_bytes;
         full || idle || self.is_drained()
     }

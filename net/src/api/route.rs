@@ -193,6 +193,31 @@ pub fn find(path: &[u8]) -> Result<&'static Route, Refusal> {
     Err(unknown(path))
 }
 
+/// Finds a method by the two parts of its path; the number is its row in [`ROUTES`].
+#[inline]
+pub fn find_parts(service: &str, method: &str) -> Option<(usize, &'static Route)> {
+    let (service, method) = (service.as_bytes(), method.as_bytes());
+    // The bytes the hash looks at stand in the method's name, or just before it.
+    let from_end = |n: usize| match method.len().checked_sub(n) {
+        Some(at) => Some(method[at]),
+        None if n == method.len() + 1 => Some(b'/'),
+        None => service.len().checked_sub(n - method.len() - 1).map(|at| service[at]),
+    };
+    let len = 2 + service.len() + method.len();
+    let hash = hash_of(len, from_end(7)?, from_end(3)?);
+    let row = usize::from(SLOTS[usize::from(hash)]);
+    let route = ROUTES.get(row)?;
+    let path = route.path.as_bytes();
+    let matches =
+        path.len() == len && path[1..=service.len()] == *service && path[len - method.len()..] == *method;
+    matches.then_some((row, route))
+}
+
+/// Whether any method of the table is of this service.
+pub fn has_service(service: &str) -> bool {
+    ROUTES.iter().any(|route| route.service() == service)
+}
+
 /// What grpc-go answers to a path that is not in the table.
 #[cold]
 fn unknown(path: &[u8]) -> Refusal {
@@ -202,7 +227,7 @@ fn unknown(path: &[u8]) -> Refusal {
     };
     let service = String::from_utf8_lossy(&inner[..slash]);
     let name = String::from_utf8_lossy(&inner[slash + 1..]);
-    if ROUTES.iter().any(|route| route.service() == service) {
+    if has_service(&service) {
         unknown_method(&name, &service)
     } else {
         Refusal::new(Code::Unimplemented, format!("unknown service {service}"))
@@ -221,8 +246,11 @@ const fn hash(path: &[u8]) -> Option<u8> {
     if len < 7 {
         return None;
     }
-    let (a, b) = (path[len - 7], path[len - 3]);
-    Some((len as u8).wrapping_add(a.wrapping_mul(53)).wrapping_add(b))
+    Some(hash_of(len, path[len - 7], path[len - 3]))
+}
+
+const fn hash_of(len: usize, a: u8, b: u8) -> u8 {
+    (len as u8).wrapping_add(a.wrapping_mul(53)).wrapping_add(b)
 }
 
 /// Row of each hash; [`NO_ROUTE`] where there is none.

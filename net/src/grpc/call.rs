@@ -629,7 +629,7 @@ fn finish_early(http: &mut Connection, id: CallId, http_status: &[u8], content_t
 }
 
 fn trailers<'a>(status: &Status, message: &'a [u8]) -> [(&'static str, &'a [u8]); 2] {
-    [("grpc-status", status.code.digits()), ("grpc-message", message)]
+    [("grpc-status", super::status::digits(status.code)), ("grpc-message", message)]
 }
 
 /// Timeouts below this have passed before any answer could be made; Go's context says so for a nanosecond.

@@ -1,0 +1,193 @@
+//! Reads that take more than a slice, and answers that take more than one send.
+
+use engine::apply::read_txn::ReadTxn;
+use engine::mvcc::Cold;
+use engine::mvcc::range::{Progress, RangeTask};
+use engine::mvcc::walk::Budget;
+use engine::replica::{CallId, Fatal, Replica};
+use engine::response::Response;
+use engine::types::Seq;
+
+use super::serve::Served;
+use super::{Front, Place, Waiting};
+use crate::api::encoder::{Encoder, Fill};
+use crate::api::records::{self, RecordRef, Records};
+use crate::grpc::{self, Status};
+use crate::slab::Key;
+
+/// Records a long list looks up at a time.
+const WALK_BATCH: usize = 1024;
+
+/// Reads that run in one turn; the others are next.
+const SLICES_MAX: usize = 4;
+
+/// A read in slices.
+#[derive(Debug)]
+pub struct Task {
+    pub place: Place,
+    pub work: Work,
+}
+
+/// What is read.
+#[derive(Debug)]
+pub enum Work {
+    /// A range of several keys.
+    Range(RangeTask),
+    /// A transaction that only reads.
+    Txn(ReadTxn),
+}
+
+/// The replica's records as answers want them.
+pub struct Stored<'a>(pub &'a Replica);
+
+impl Records for Stored<'_> {
+    fn record(&self, seq: Seq) -> Result<RecordRef<'_>, records::Cold> {
+        match self.0.store().history().record(seq) {
+            Ok(Some(record)) => Ok(RecordRef { wire: record.wire() }),
+            Ok(None) => unreachable!("record {seq} was reclaimed under an answer that names it"),
+            Err(_) => Err(records::Cold(seq)),
+        }
+    }
+}
+
+impl Front {
+    /// Runs a few slices, of each read in turn.
+    pub fn run_slices(&mut self, replica: &mut Replica) -> Result<(), Fatal> {
+        for _ in 0..self.tasks.len().min(SLICES_MAX) {
+            let task = self.tasks.pop_front().expect("as many as there were");
+            let place = task.place;
+            // A connection that is gone, or a call, takes its read with it.
+            let mut slot = Some(task);
+            self.with(place, |front, server| {
+                front.run_slice(slot.take().expect("run once"), server, replica)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn run_slice(
+        &mut self,
+        mut task: Box<Task>,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        let mut budget = Budget::SLICE;
+        let view = replica.view();
+        let progress = match &mut task.work {
+            Work::Range(range) => {
+                range.advance(&view, &mut budget).map(|progress| progress.map(Response::Range))
+            }
+            Work::Txn(txn) => txn.advance(&view, &mut budget).map(|progress| progress.map(Response::Txn)),
+        };
+        match progress {
+            Ok(Progress::Done(answer)) => {
+                self.settle(task.place, Served::Answer(Box::new(answer)), server, replica)
+            }
+            Ok(Progress::More) => {
+                self.tasks.push_back(task);
+                Ok(())
+            }
+            Err(cold) => {
+                let key = self.waiting.insert(Waiting::Slice(task));
+                replica.fetch(&cold, CallId(key.to_u64()))
+            }
+        }
+    }
+
+    /// Begins an answer that is sent piece by piece.
+    pub(super) fn begin_stream(
+        &mut self,
+        place: Place,
+        answer: Response,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        match Encoder::new(Front::origin(replica), answer, &Stored(replica)) {
+            Ok(encoder) => {
+                server.begin_message(place.call, encoder.encoded_len());
+                if encoder.remaining() == 0 {
+                    server.finish(place.call, &Status::OK);
+                } else {
+                    self.streams.insert(place.key(), encoder);
+                }
+                Ok(())
+            }
+            Err((answer, cold)) => {
+                self.wait_for_record(Waiting::Answer { place, answer: Box::new(answer) }, cold, replica)
+            }
+        }
+    }
+
+    /// Gives each long answer of a connection as much as its windows allow.
+    pub(super) fn fill_streams(
+        &mut self,
+        conn: super::ConnId,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        while let Some((call, budget)) = server.poll_writable() {
+            let place = Place { conn, call };
+            let Some(mut encoder) = self.streams.remove(&place.key()) else { continue };
+            if !self.fill(place, &mut encoder, budget, server, replica)? {
+                self.streams.insert(place.key(), encoder);
+            }
+        }
+        Ok(())
+    }
+
+    /// True when the answer is complete.
+    fn fill(
+        &mut self,
+        place: Place,
+        encoder: &mut Encoder,
+        budget: usize,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<bool, Fatal> {
+        loop {
+            self.scratch.clear();
+            let fill = encoder.fill(&Stored(replica), &mut self.scratch, budget);
+            if !self.scratch.is_empty() {
+                let scratch = &self.scratch;
+                server.push_chunk(place.call, |out| out.extend_from_slice(scratch));
+            }
+            match fill {
+                Fill::Done => {
+                    server.finish(place.call, &Status::OK);
+                    return Ok(true);
+                }
+                Fill::Full => return Ok(false),
+                Fill::Cold(seq) => {
+                    self.wait_for_record(Waiting::Stream(place), records::Cold(seq), replica)?;
+                    return Ok(false);
+                }
+                Fill::WalkBatch => {
+                    let list = encoder.walk().expect("a walk asked for its batch");
+                    match list.next(&replica.view(), WALK_BATCH) {
+                        Ok(batch) => encoder.feed(&batch),
+                        Err(cold) => {
+                            let key = self.waiting.insert(Waiting::Stream(place));
+                            replica.fetch(&cold, CallId(key.to_u64()))?;
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has a record brought in for whoever waits.
+    pub(super) fn wait_for_record(
+        &mut self,
+        waiting: Waiting,
+        cold: records::Cold,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        let key: Key = self.waiting.insert(waiting);
+        let cold = match replica.store().history().record(cold.0) {
+            Err(cold) => cold,
+            Ok(_) => Cold::Record(cold.0),
+        };
+        replica.fetch(&cold, CallId(key.to_u64()))
+    }
+}

@@ -1,0 +1,379 @@
+//! All connections of one core between socket bytes and the replica, without input or output.
+//!
+//! A request comes out of its connection's [`grpc::Server`], is decoded and checked by [`api`](crate::api), and either
+//! answered at once (reads of what is in memory), or handed to the [`Replica`] and answered when its [`Event`] comes.
+//! Answers gather in each connection's output; the driver sends one batch per connection and turn.
+//!
+//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] each
+//! turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
+
+/// What each request becomes.
+mod serve;
+
+/// Reads that take more than a slice, and answers that take more than one send.
+mod long;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+use engine::error::ApiError;
+use engine::replica::{CallId, Event, Fatal, Replica};
+
+use crate::api::cluster::Member;
+use crate::api::encoder::Encoder;
+use crate::api::header::Origin;
+use crate::api::route::{self, Method};
+use crate::grpc::{self, Status};
+use crate::h2::ConnectionError;
+use crate::slab::{Key, Slab};
+use long::Task;
+
+/// A connection of this core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConnId(Key);
+
+/// What the front needs to know of the member.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Of each connection.
+    pub grpc: grpc::Config,
+    /// `--max-txn-ops`.
+    pub ops_max: usize,
+    /// The etcd version answered as: `3.6.16`.
+    pub version: String,
+    /// Version of the stored data: `3.6.0`.
+    pub storage_version: String,
+    /// The quota in force.
+    pub quota: i64,
+    /// All members.
+    pub members: Vec<Member>,
+}
+
+/// A call that waits for the replica.
+#[derive(Debug)]
+enum Waiting {
+    /// A write waits for its answer.
+    Write(Place),
+    /// A request waits until it can be served from the beginning.
+    Again { place: Place, method: Method, message: Bytes },
+    /// A read in slices found something cold.
+    Slice(Box<Task>),
+    /// An answer found a record cold.
+    Answer { place: Place, answer: Box<engine::response::Response> },
+    /// A long answer found a record cold.
+    Stream(Place),
+    /// Somebody outside gRPC waits for a linearizable read.
+    Outside(u64),
+}
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    conn: ConnId,
+    call: grpc::CallId,
+}
+
+impl Place {
+    fn key(self) -> (u64, u64) {
+        (self.conn.0.to_u64(), self.call.to_u64())
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Connection {
+    server: grpc::Server,
+    /// It is listed as dirty.
+    dirty: bool,
+}
+
+/// All connections of one core.
+#[derive(Debug)]
+pub struct Front {
+    config: Config,
+    conns: Slab<Connection>,
+    waiting: Slab<Waiting>,
+    /// Reads that go on in the next slices, in turn.
+    tasks: VecDeque<Box<Task>>,
+    /// Answers on their way out.
+    streams: BTreeMap<(u64, u64), Encoder>,
+    dirty: Vec<ConnId>,
+    /// Reads for others than gRPC clients that may go on now.
+    outside: VecDeque<(u64, Result<(), ApiError>)>,
+    scratch: Vec<u8>,
+}
+
+impl Front {
+    /// No connections yet.
+    pub fn new(config: Config) -> Front {
+        Front {
+            config,
+            conns: Slab::default(),
+            waiting: Slab::default(),
+            tasks: VecDeque::new(),
+            streams: BTreeMap::new(),
+            dirty: Vec::new(),
+            outside: VecDeque::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// A connection was accepted, and its first bytes say HTTP/2.
+    pub fn accept(&mut self, now: Instant) -> ConnId {
+        let server = grpc::Server::new(self.config.grpc, now);
+        ConnId(self.conns.insert(Connection { server, dirty: false }))
+    }
+
+    /// Takes what it can of `input`; see [`grpc::Server`] for what may be left.
+    ///
+    /// Errors: the connection is over (`Err(Some)`), after its output has been sent; or the process is.
+    pub fn handle_input(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        input: &mut &[u8],
+        replica: &mut Replica,
+    ) -> Result<Result<(), ConnectionError>, Fatal> {
+        let Some(mut connection) = self.take(conn) else { return Ok(Ok(())) };
+        let outcome = self.poll_events(now, conn, &mut connection, input, replica);
+        self.put_back(conn, connection);
+        outcome
+    }
+
+    fn poll_events(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        connection: &mut Connection,
+        input: &mut &[u8],
+        replica: &mut Replica,
+    ) -> Result<Result<(), ConnectionError>, Fatal> {
+        loop {
+            let event = match connection.server.poll_event(now, input) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Ok(Ok(())),
+                Err(error) => return Ok(Err(error)),
+            };
+            match event {
+                grpc::Event::Request { call, method, metadata, message } => {
+                    let place = Place { conn, call };
+                    let route = &route::ROUTES[usize::from(method.0)];
+                    let served = match serve::admit(metadata, replica) {
+                        Ok(()) => self.serve(now, place, route.method, message, replica)?,
+                        Err(error) => serve::Served::Refused(error.into()),
+                    };
+                    self.settle(place, served, &mut connection.server, replica)?;
+                }
+                grpc::Event::Call { call, .. } => {
+                    // Streams come with the next milestone; until then the route table knows none.
+                    connection.server.finish(call, &Status::OK);
+                }
+                grpc::Event::Message { .. } | grpc::Event::HalfClosed { .. } => {}
+                grpc::Event::Cancelled { call } => {
+                    self.streams.remove(&Place { conn, call }.key());
+                }
+            }
+        }
+    }
+
+    /// Whether the connection takes more input before its output has gone.
+    pub fn wants_input(&mut self, conn: ConnId) -> bool {
+        self.conns.entry(conn.0).is_some_and(|connection| connection.server.wants_input())
+    }
+
+    /// The replica has news.
+    pub fn on_event(&mut self, now: Instant, event: Event, replica: &mut Replica) -> Result<(), Fatal> {
+        let (call, outcome) = match event {
+            Event::Answer { call, answer } => (call, Some(answer)),
+            Event::Go { call } => (call, None),
+            Event::Refused { call, error } => (call, Some(Err(error))),
+        };
+        let Some(waiting) = self.waiting.remove(Key::from_u64(call.0)) else { return Ok(()) };
+        match (waiting, outcome) {
+            (Waiting::Outside(id), outcome) => {
+                let read = outcome.map_or(Ok(()), |answer| answer.map(|_| ()));
+                self.outside.push_back((id, read));
+                Ok(())
+            }
+            (Waiting::Write(place), Some(answer)) => self.deliver(place, answer, replica),
+            (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
+            (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
+                let served = front.serve_now(now, place, method, &message, replica)?;
+                front.settle(place, served, server, replica)
+            }),
+            (Waiting::Slice(task), None) => {
+                self.tasks.push_back(task);
+                Ok(())
+            }
+            (Waiting::Answer { place, answer }, None) => self.deliver(place, Ok(*answer), replica),
+            (Waiting::Stream(place), None) => self.with(place, |_, server| {
+                server.want_writable(place.call);
+                Ok(())
+            }),
+            (waiting, outcome) => unreachable!("{outcome:?} for {waiting:?}"),
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        place: Place,
+        answer: Result<engine::response::Response, ApiError>,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        self.with(place, |front, server| {
+            let served = match answer {
+                Ok(answer) => serve::Served::Answer(Box::new(answer)),
+                Err(error) => serve::Served::Refused(error.into()),
+            };
+            front.settle(place, served, server, replica)
+        })
+    }
+
+    /// Works on a connection that may be gone; then so is what was to be done.
+    fn with(
+        &mut self,
+        place: Place,
+        work: impl FnOnce(&mut Front, &mut grpc::Server) -> Result<(), Fatal>,
+    ) -> Result<(), Fatal> {
+        let Some(mut connection) = self.take(place.conn) else { return Ok(()) };
+        let outcome =
+            if connection.server.is_live(place.call) { work(self, &mut connection.server) } else { Ok(()) };
+        self.put_back(place.conn, connection);
+        outcome
+    }
+
+    /// Begins a linearizable read for somebody outside gRPC; [`Front::poll_outside`] says when it is done.
+    pub fn read_outside(&mut self, now: Instant, id: u64, replica: &mut Replica) {
+        let key = self.waiting.insert(Waiting::Outside(id));
+        let outcome = match replica.read_index(now, CallId(key.to_u64())) {
+            Ok(engine::replica::ReadStart::Waiting) => return,
+            Ok(engine::replica::ReadStart::Ready) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.waiting.remove(key);
+        self.outside.push_back((id, outcome));
+    }
+
+    /// The next read for somebody outside gRPC that is done.
+    pub fn poll_outside(&mut self) -> Option<(u64, Result<(), ApiError>)> {
+        self.outside.pop_front()
+    }
+
+    /// The next connection with something to send; it is named once until it is touched again.
+    pub fn poll_dirty(&mut self) -> Option<ConnId> {
+        let conn = self.dirty.pop()?;
+        if let Some(connection) = self.conns.entry(conn.0) {
+            connection.dirty = false;
+        }
+        Some(conn)
+    }
+
+    /// Fills long answers as windows allow, and gives what there is to send.
+    pub fn output(&mut self, conn: ConnId, replica: &mut Replica) -> Result<&[u8], Fatal> {
+        if let Some(mut connection) = self.conns.remove_for(conn.0) {
+            let outcome = self.fill_streams(conn, &mut connection.server, replica);
+            self.conns.restore(conn.0, connection);
+            outcome?;
+        }
+        Ok(self.conns.entry(conn.0).map_or(&[], |connection| connection.server.output()))
+    }
+
+    /// The socket took this much.
+    pub fn consume_output(&mut self, now: Instant, conn: ConnId, bytes: usize) {
+        if let Some(connection) = self.conns.entry(conn.0) {
+            connection.server.consume_output(now, bytes);
+        }
+    }
+
+    /// The connection is closed; its calls are cancelled.
+    pub fn close(&mut self, conn: ConnId) {
+        self.conns.remove(conn.0);
+        let number = conn.0.to_u64();
+        let gone: Vec<_> =
+            self.streams.range((number, 0)..=(number, u64::MAX)).map(|(key, _)| *key).collect();
+        for key in gone {
+            self.streams.remove(&key);
+        }
+    }
+
+    /// Begins a graceful end of all connections.
+    pub fn shutdown(&mut self, now: Instant) {
+        for key in self.conns.keys().collect::<Vec<_>>() {
+            if let Some(connection) = self.conns.entry(key) {
+                connection.server.shutdown(now);
+            }
+            self.touch(ConnId(key));
+        }
+    }
+
+    /// Whether the connection may be closed: it was shut down, and nothing is under way on it.
+    pub fn is_drained(&mut self, conn: ConnId) -> bool {
+        self.conns.entry(conn.0).is_none_or(|connection| connection.server.is_drained())
+    }
+
+    /// When the connection must hear of time.
+    pub fn next_timeout(&mut self, conn: ConnId) -> Option<Instant> {
+        self.conns.entry(conn.0)?.server.next_timeout()
+    }
+
+    /// Time has passed for a connection. Errors end it.
+    pub fn handle_timeout(&mut self, now: Instant, conn: ConnId) -> Result<(), ConnectionError> {
+        self.touch(conn);
+        self.conns.entry(conn.0).map_or(Ok(()), |connection| connection.server.handle_timeout(now))
+    }
+
+    /// Connections open.
+    pub fn len(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.conns.is_empty()
+    }
+
+    /// Whether reads wait for their next slice.
+    pub fn has_slices(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    fn touch(&mut self, conn: ConnId) {
+        if let Some(connection) = self.conns.entry(conn.0)
+            && !std::mem::replace(&mut connection.dirty, true)
+        {
+            self.dirty.push(conn);
+        }
+    }
+
+    /// Takes a connection out of its place while it is worked on, so that the rest of the front stays at hand.
+    fn take(&mut self, conn: ConnId) -> Option<Connection> {
+        self.conns.remove_for(conn.0)
+    }
+
+    fn put_back(&mut self, conn: ConnId, connection: Connection) {
+        self.conns.restore(conn.0, connection);
+        self.touch(conn);
+    }
+
+    fn origin(replica: &Replica) -> Origin {
+        Origin {
+            cluster_id: replica.cluster(),
+            member_id: replica.member(),
+            raft_term: replica.raft().term().0,
+        }
+    }
+}
+
+/// The route table as the gRPC layer asks for it: methods that are built.
+pub fn lookup(service: &str, method: &str) -> grpc::Lookup {
+    match route::find_parts(service, method) {
+        Some((row, route)) if serve::is_built(route.method) => {
+            let row = u16::try_from(row).expect("the table has fewer rows");
+            grpc::Lookup::Method(grpc::MethodId(row), grpc::MethodKind::OneMessage)
+        }
+        Some(_) => grpc::Lookup::UnknownMethod,
+        None if route::has_service(service) => grpc::Lookup::UnknownMethod,
+        None => grpc::Lookup::UnknownService,
+    }
+}

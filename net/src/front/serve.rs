@@ -1,0 +1,299 @@
+//! What each request becomes: an answer at once, a proposal, or a read that waits.
+//!
+//! Order of steps for one call, as in etcd (see `facts` on checks: decoding, client version, leader, shape, then state).
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use engine::apply::read_txn::{self, ReadTxn};
+use engine::error::ApiError;
+use engine::mvcc::range::{self, RangeTask};
+use engine::replica::{CallId, Fatal, ReadStart, Replica};
+use engine::request::{Range, Write};
+use engine::response::Response;
+
+use super::long::{Task, Work};
+use super::{Front, Place, Waiting};
+use crate::api::kv::{self, KvRequest, Whole};
+use crate::api::route::Method;
+use crate::api::{Refusal, cluster, health, maintenance};
+use crate::grpc::{self, Metadata, Status};
+
+/// What became of a request.
+#[derive(Debug)]
+pub enum Served {
+    /// A KV or alarm answer, to be encoded around stored records.
+    Answer(Box<Response>),
+    /// An encoded message.
+    Message(Vec<u8>),
+    /// An error.
+    Refused(Refusal),
+    /// The answer comes later.
+    Later,
+}
+
+impl From<Refusal> for Served {
+    fn from(refusal: Refusal) -> Served {
+        Served::Refused(refusal)
+    }
+}
+
+impl From<ApiError> for Served {
+    fn from(error: ApiError) -> Served {
+        Served::Refused(error.into())
+    }
+}
+
+/// Methods this version serves; all others answer as if they did not exist.
+pub fn is_built(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Kv(_)
+            | Method::MemberList
+            | Method::Alarm
+            | Method::Status
+            | Method::Defragment
+            | Method::Hash
+            | Method::HealthCheck
+            | Method::HealthList
+    )
+}
+
+/// The checks before a request is looked at.
+pub fn admit(metadata: &Metadata, replica: &Replica) -> Result<(), ApiError> {
+    if metadata.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
+        return Err(ApiError::InvalidClientApiVersion);
+    }
+    if metadata.has_leader() && replica.raft().leader().is_none() {
+        return Err(ApiError::NoLeader);
+    }
+    Ok(())
+}
+
+impl Front {
+    /// Serves a request that just came.
+    pub(super) fn serve(
+        &mut self,
+        now: Instant,
+        place: Place,
+        method: Method,
+        message: &[u8],
+        replica: &mut Replica,
+    ) -> Result<Served, Fatal> {
+        match method {
+            Method::Kv(kv_method) => {
+                let request = match kv::decode(kv_method, message, self.config.ops_max) {
+                    Ok(request) => request,
+                    Err(malformed) => return Ok(Refusal::from(malformed).into()),
+                };
+                if let Err(error) = request.check(self.config.ops_max) {
+                    return Ok(error.into());
+                }
+                match write_of(&request) {
+                    Some(write) => Ok(self.propose(now, place, &write, message.len(), replica)),
+                    None if is_serializable(&request) => self.read(place, method, message, &request, replica),
+                    None => self.read_index(now, place, method, message, replica),
+                }
+            }
+            Method::Alarm => match maintenance::decode_alarm(message) {
+                Ok(alarm) => Ok(self.propose(now, place, &Write::Alarm(alarm), message.len(), replica)),
+                Err(refusal) => Ok(refusal.into()),
+            },
+            Method::MemberList => match cluster::decode_member_list(message) {
+                Ok(true) => self.read_index(now, place, method, message, replica),
+                Ok(false) => self.serve_now(now, place, method, message, replica),
+                Err(malformed) => Ok(Refusal::from(malformed).into()),
+            },
+            _ => self.serve_now(now, place, method, message, replica),
+        }
+    }
+
+    /// Serves a request whose linearizable read, if it needed one, is confirmed.
+    pub(super) fn serve_now(
+        &mut self,
+        _now: Instant,
+        place: Place,
+        method: Method,
+        message: &[u8],
+        replica: &mut Replica,
+    ) -> Result<Served, Fatal> {
+        let header = Front::origin(replica).at(replica.store().published().1.revision);
+        Ok(match method {
+            Method::Kv(kv_method) => {
+                let request = kv::decode(kv_method, message, self.config.ops_max).expect("decoded before");
+                return self.read(place, method, message, &request, replica);
+            }
+            Method::MemberList => {
+                Served::Message(cluster::member_list(Front::origin(replica), &self.config.members))
+            }
+            Method::Status => Served::Message(maintenance::status(header, &self.status_info(replica))),
+            Method::Defragment => Served::Message(maintenance::defragment()),
+            Method::Hash => Served::Message(maintenance::hash(header, store_hash(replica))),
+            Method::HealthCheck => health::check(message, true).map_or_else(Served::Refused, Served::Message),
+            Method::HealthList => Served::Message(health::list(true)),
+            method => unreachable!("{method:?} is not in the route table"),
+        })
+    }
+
+    fn propose(
+        &mut self,
+        now: Instant,
+        place: Place,
+        write: &Write<'_>,
+        message_len: usize,
+        replica: &mut Replica,
+    ) -> Served {
+        let key = self.waiting.insert(Waiting::Write(place));
+        match replica.propose(now, CallId(key.to_u64()), write, message_len) {
+            Ok(()) => Served::Later,
+            Err(error) => {
+                self.waiting.remove(key);
+                error.into()
+            }
+        }
+    }
+
+    fn read_index(
+        &mut self,
+        now: Instant,
+        place: Place,
+        method: Method,
+        message: &[u8],
+        replica: &mut Replica,
+    ) -> Result<Served, Fatal> {
+        // The usual read does not wait, and should not pay for keeping its message.
+        let key = self.waiting.insert(Waiting::Again { place, method, message: Bytes::new() });
+        match replica.read_index(now, CallId(key.to_u64())) {
+            Ok(ReadStart::Waiting) => {
+                let message = Bytes::copy_from_slice(message);
+                *self.waiting.entry(key).expect("just inserted") = Waiting::Again { place, method, message };
+                Ok(Served::Later)
+            }
+            Ok(ReadStart::Ready) => {
+                self.waiting.remove(key);
+                self.serve_now(now, place, method, message, replica)
+            }
+            Err(error) => {
+                self.waiting.remove(key);
+                Ok(error.into())
+            }
+        }
+    }
+
+    /// Reads from the published version.
+    fn read(
+        &mut self,
+        place: Place,
+        method: Method,
+        message: &[u8],
+        request: &KvRequest<'_>,
+        replica: &mut Replica,
+    ) -> Result<Served, Fatal> {
+        let begun = match request {
+            KvRequest::Range(range) if range::is_single(range) => range::read_one(&replica.view(), range)
+                .map(|answer| answer.map(|a| Served::Answer(Box::new(Response::Range(a))))),
+            KvRequest::Range(range) => RangeTask::new(&replica.view(), range)
+                .map(|task| task.map(|task| self.begin(place, Work::Range(task)))),
+            KvRequest::Txn(txn) => ReadTxn::new(&replica.view(), txn)
+                .map(|task| task.map(|task| self.begin(place, Work::Txn(task)))),
+            request => unreachable!("{request:?} is not a read"),
+        };
+        match begun {
+            Ok(Ok(served)) => Ok(served),
+            Ok(Err(error)) => Ok(error.into()),
+            Err(cold) => {
+                let message = Bytes::copy_from_slice(message);
+                let key = self.waiting.insert(Waiting::Again { place, method, message });
+                replica.fetch(&cold, CallId(key.to_u64()))?;
+                Ok(Served::Later)
+            }
+        }
+    }
+
+    /// A read in slices; the first one is run with the turn's others.
+    fn begin(&mut self, place: Place, work: Work) -> Served {
+        self.tasks.push_back(Box::new(Task { place, work }));
+        Served::Later
+    }
+
+    /// Gives a call what was served.
+    pub(super) fn settle(
+        &mut self,
+        place: Place,
+        served: Served,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        match served {
+            Served::Later => {}
+            Served::Refused(refusal) => {
+                server.reply_error(place.call, &Status::new(refusal.code, refusal.message));
+            }
+            Served::Message(message) => {
+                server.reply_unary(place.call, |out| out.extend_from_slice(&message));
+            }
+            Served::Answer(answer) => {
+                self.scratch.clear();
+                let records = super::long::Stored(replica);
+                match kv::encode_whole(Front::origin(replica), &answer, &records, &mut self.scratch) {
+                    Whole::Encoded => {
+                        let scratch = &self.scratch;
+                        server.reply_unary(place.call, |out| out.extend_from_slice(scratch));
+                    }
+                    Whole::Declined => self.begin_stream(place, *answer, server, replica)?,
+                    Whole::Cold(cold) => {
+                        self.wait_for_record(Waiting::Answer { place, answer }, cold, replica)?
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn status_info(&self, replica: &Replica) -> maintenance::StatusInfo {
+        let raft = replica.raft();
+        let db_size = replica.db_size() as i64;
+        maintenance::StatusInfo {
+            version: self.config.version.clone(),
+            storage_version: self.config.storage_version.clone(),
+            db_size,
+            db_size_in_use: db_size,
+            db_size_quota: self.config.quota,
+            leader: raft.leader().map_or(0, |leader| leader.0),
+            raft_index: raft.commit_index().0,
+            raft_term: raft.term().0,
+            raft_applied_index: raft.applied_index().0,
+            is_learner: false,
+            alarms: replica.store().alarms().collect(),
+            downgrade_target: None,
+        }
+    }
+}
+
+/// The write a request asks for; `None` if it only reads.
+fn write_of<'a>(request: &KvRequest<'a>) -> Option<Write<'a>> {
+    match request {
+        KvRequest::Range(_) => None,
+        KvRequest::Put(put) => Some(Write::Put(*put)),
+        KvRequest::DeleteRange(delete) => Some(Write::DeleteRange(*delete)),
+        KvRequest::Compact(compact) => Some(Write::Compact(*compact)),
+        KvRequest::Txn(txn) => (!read_txn::is_read_only(txn)).then(|| Write::Txn(txn.clone())),
+    }
+}
+
+/// Whether a read may be answered without asking the leader. A transaction without any operation counts as
+/// serializable, as in etcd.
+fn is_serializable(request: &KvRequest<'_>) -> bool {
+    match request {
+        KvRequest::Range(Range { serializable, .. }) => *serializable,
+        KvRequest::Txn(txn) => read_txn::is_serializable(txn),
+        _ => false,
+    }
+}
+
+/// A number that changes when the content does; etcd's own differs from member to member too.
+fn store_hash(replica: &Replica) -> u32 {
+    let (root, state) = replica.store().published();
+    let words = [root.live, state.revision.0 as u64, state.compacted.0 as u64].map(u64::to_le_bytes);
+    crc32fast::hash(words.as_flattened())
+}
