@@ -59,6 +59,8 @@ pub struct Broken {
 
 /// All that can be told without judging it.
 pub(super) struct Survey {
+    /// Whose log it is, if known.
+    pub identity: Option<Identity>,
     /// Numbers and lengths of the segments, in order.
     pub segments: Vec<(u64, u64)>,
     pub spares: Vec<Spare>,
@@ -94,6 +96,7 @@ impl Survey {
 pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<Survey, RecoverError> {
     let files = disk.list()?;
     let mut survey = Survey {
+        identity,
         segments: Vec::new(),
         spares: Vec::new(),
         live: Vec::new(),
@@ -116,6 +119,7 @@ pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<
     let Some(identity) = identity.or(author) else {
         return Ok(survey);
     };
+    survey.identity = Some(identity);
     let ours = |found: &&Found| found.header.identity == identity;
     if let Some(stranger) = heads.iter().flatten().find(|found| !ours(found)) {
         return Err(RecoverError::Stranger { file: stranger.file(), found: stranger.header.identity });
