@@ -89,7 +89,7 @@ pub fn check(disk: &mut dyn Disk, applied: u64) -> Result<Report, RecoverError> 
         None => Verdict::Sound { torn: survey.live.iter().filter(beyond).count() as u64 },
         Some((file, offset, block)) => {
             let from_index = last.map_or(0, |last| last.header.last_index) + 1;
-            Verdict::Damaged { file, offset, block, from_index, to_index: survey.promised().index }
+            Verdict::Damaged { file, offset, block, from_index, to_index: survey.promised(last).index }
         }
     };
     Ok(Report {

@@ -259,13 +259,13 @@ pub(super) fn judge(
         return Err(RecoverError::Damaged { file, offset, block, index: last.index + 1 });
     }
     let mut hard_state = newest.map(|found| found.header.hard_state).unwrap_or_default();
-    let committed = survey.live.iter().map(|found| found.header.hard_state.commit).max().unwrap_or(0);
+    let committed = survey.end(newest).map(|header| header.hard_state.commit).max().unwrap_or(0);
     if committed > last.index && policy == Policy::Refuse {
         return Err(RecoverError::CommitLost { commit: committed, last: last.index });
     }
     let mut promised = replayed.promised;
     if damage.is_some() || replayed.behind {
-        let proven = survey.promised();
+        let proven = survey.promised(newest);
         let proven = EntryId { index: proven.index.max(last.index), term: proven.term.max(last.term) };
         promised =
             Some(promised.map_or(proven, |p| EntryId {
@@ -273,10 +273,8 @@ pub(super) fn judge(
                 term: p.term.max(proven.term),
             }));
         // The newest vote that can still be read: never vote differently in that term.
-        if let Some(later) = survey.live.iter().max_by_key(|found| found.header.number)
-            && later.header.hard_state.term >= hard_state.term
-        {
-            hard_state = later.header.hard_state;
+        if let Some(later) = survey.end(newest).max_by_key(|header| header.number) {
+            hard_state = later.hard_state;
         }
     }
     hard_state.commit = hard_state.commit.clamp(applied.index, last.index.max(applied.index));

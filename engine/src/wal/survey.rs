@@ -83,11 +83,18 @@ impl Survey {
         self.live.iter().map(|found| found.header.durable_upto).max().unwrap_or(0)
     }
 
-    /// Highest entry and term that any block shows to have been promised.
-    pub fn promised(&self) -> EntryId {
+    /// The newest accepted block and all valid ones after it: what the log once said of its end.
+    pub fn end<'a>(&'a self, newest: Option<&'a Found>) -> impl Iterator<Item = &'a Header> + Clone {
+        let number = newest.map_or(0, |found| found.header.number);
+        let later = self.live.iter().filter(move |found| found.header.number > number);
+        newest.into_iter().chain(later).map(|found| &found.header)
+    }
+
+    /// Highest entry and term that `newest` and the blocks after it show to have been promised.
+    pub fn promised(&self, newest: Option<&Found>) -> EntryId {
         EntryId {
-            index: self.live.iter().map(|found| found.header.last_index).max().unwrap_or(0),
-            term: self.live.iter().map(|found| found.header.hard_state.term).max().unwrap_or(0),
+            index: self.end(newest).map(|header| header.last_index).max().unwrap_or(0),
+            term: self.end(newest).map(|header| header.hard_state.term).max().unwrap_or(0),
         }
     }
 }
