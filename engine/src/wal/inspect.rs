@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::chain::follow;
 use super::frame::{self, Frame};
 use super::layout::HEADER_BYTES;
-use super::recover::{Policy, RecoverError, Recovered, Voters, follow, judge};
+use super::recover::{Policy, RecoverError, Recovered, Voters, judge};
 use super::survey::{Broken, Found, Survey, survey};
 use super::writer::Config;
 use super::{EntryId, Identity, open};

@@ -29,6 +29,9 @@ pub mod writer;
 /// What valid blocks lie where: the evidence that recovery judges.
 mod survey;
 
+/// Which of them count.
+mod chain;
+
 /// Frames into the state they describe.
 mod replay;
 

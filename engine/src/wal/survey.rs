@@ -58,6 +58,7 @@ pub struct Broken {
 }
 
 /// All that can be told without judging it.
+#[derive(Default)]
 pub(super) struct Survey {
     /// Whose log it is, if known.
     pub identity: Option<Identity>,
@@ -78,6 +79,20 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// Nothing but the names.
+    pub fn of_files(files: Vec<(FileName, u64)>) -> Survey {
+        let mut survey = Survey::default();
+        for (file, len) in files {
+            match file {
+                FileName::Log(number) => survey.segments.push((number, len)),
+                FileName::LogSpare(number) => survey.spares.push(Spare { number, len }),
+                FileName::History(_) | FileName::Index => {}
+            }
+        }
+        survey.segments.sort_unstable();
+        survey
+    }
+
     /// P: everything up to this block number was reported durable.
     pub fn proven(&self) -> u64 {
         self.live.iter().map(|found| found.header.durable_upto).max().unwrap_or(0)
@@ -101,26 +116,8 @@ impl Survey {
 
 /// Reads the whole log of `identity`, or of whoever wrote the first valid head.
 pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<Survey, RecoverError> {
-    let files = disk.list()?;
-    let mut survey = Survey {
-        identity,
-        segments: Vec::new(),
-        spares: Vec::new(),
-        live: Vec::new(),
-        void: Vec::new(),
-        broken: Vec::new(),
-        orphans: Vec::new(),
-        start_max: 0,
-        number_max: 0,
-    };
-    for (file, len) in files {
-        match file {
-            FileName::Log(number) => survey.segments.push((number, len)),
-            FileName::LogSpare(number) => survey.spares.push(Spare { number, len }),
-            FileName::History(_) | FileName::Index => {}
-        }
-    }
-    survey.segments.sort_unstable();
+    let mut survey = Survey::of_files(disk.list()?);
+    survey.identity = identity;
     let heads = read_heads(disk, &survey.segments)?;
     let author = heads.iter().flatten().next().map(|head| head.header.identity);
     let Some(identity) = identity.or(author) else {
@@ -155,7 +152,10 @@ pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<
 }
 
 /// The head of each segment, from its copy when the first one is damaged.
-fn read_heads(disk: &mut dyn Disk, segments: &[(u64, u64)]) -> Result<Vec<Option<Found>>, RecoverError> {
+pub(super) fn read_heads(
+    disk: &mut dyn Disk,
+    segments: &[(u64, u64)],
+) -> Result<Vec<Option<Found>>, RecoverError> {
     let mut heads = Vec::with_capacity(segments.len());
     for &(number, len) in segments {
         let file = FileName::Log(number);
