@@ -143,7 +143,7 @@ pub enum HeaderError {
     Checksum(u32),
     /// A block of another format; the value is the format.
     Format(u32),
-    /// The checksum is right but lengths contradict each other.
+    /// The checksum is right but numbers contradict each other.
     Lengths,
 }
 
@@ -209,7 +209,12 @@ impl Header {
             body_crc: u32_at(bytes, BODY_CRC_AT),
         };
         let whole = padded(HEADER_BYTES.saturating_add(header.body_length as usize));
-        if header.length as usize != whole || header.number == 0 || header.durable_upto >= header.number {
+        let counters = [header.start, header.number, header.first_index, header.last_index];
+        if header.length as usize != whole
+            || header.number == 0
+            || header.durable_upto >= header.number
+            || counters.contains(&u64::MAX)
+        {
             return Err(HeaderError::Lengths);
         }
         Ok((header, crc))
@@ -283,6 +288,7 @@ mod tests {
             Header { body_length: u32::MAX, ..sample() },
             Header { number: 0, ..sample() },
             Header { durable_upto: 42, ..sample() },
+            Header { last_index: u64::MAX, ..sample() },
         ];
         for header in refused {
             let mut bytes = [0; HEADER_BYTES];

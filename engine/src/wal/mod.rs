@@ -29,6 +29,9 @@ pub mod writer;
 /// What valid blocks lie where: the evidence that recovery judges.
 mod survey;
 
+/// Which of them count.
+mod chain;
+
 /// Frames into the state they describe.
 mod replay;
 
@@ -37,6 +40,9 @@ pub mod recover;
 
 /// Begins a new start: the fresh segment that must be durable before anything is served.
 pub mod open;
+
+/// Reports on a log for an operator, and cuts a damaged one.
+pub mod inspect;
 
 /// Whose log it is; blocks of anybody else do not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -16,11 +16,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::chain::{Chain, follow};
 use super::frame::{self, BadFrame};
 use super::layout::{HEADER_BYTES, flags};
 use super::replay::Replay;
 use super::segment::{Segment, Spare};
-use super::survey::{Found, Survey, survey};
+use super::survey::{Found, Survey, read_heads, survey};
 use super::{Entry, EntryId, HardState, Identity};
 use crate::disk::{self, Disk, DiskError, FileName, Op};
 
@@ -53,7 +54,8 @@ pub struct Recovered {
     pub identity: Identity,
     /// Term and vote as last logged, commit clamped to the last entry.
     pub hard_state: HardState,
-    /// The configuration as last logged; `None` in a new log.
+    /// The configuration as last logged; `None` in a new log, or when damage cost the prefix that had it: the
+    /// index knows the one it has applied.
     pub conf_state: Option<Bytes>,
     /// The entry before the first of `entries`: the applied one.
     pub boundary: EntryId,
@@ -201,7 +203,18 @@ impl fmt::Display for RecoverError {
 
 impl std::error::Error for RecoverError {}
 
+/// Whose log lies here, if any. Reads the heads of the segments only.
+pub fn identity(disk: &mut dyn Disk) -> Result<Option<Identity>, RecoverError> {
+    let survey = Survey::of_files(disk.list()?);
+    let heads = read_heads(disk, &survey.segments)?;
+    Ok(heads.into_iter().flatten().next().map(|head| head.header.identity))
+}
+
 /// Reads the log. `applied` is what the durable index has applied; entries up to there are not needed any more.
+///
+/// A log that ends below `applied` is missing its end: harmless data-wise, but a member of a group may have lost a
+/// vote with it and is Recovering. A tool that makes a data directory out of a snapshot therefore opens the log once
+/// itself, as a single member.
 ///
 /// Blocks, reads every segment, and changes nothing but to sync what it keeps.
 pub fn recover(
@@ -230,14 +243,6 @@ pub(super) enum Policy {
     Accept,
 }
 
-/// Where the accepted blocks end.
-pub(super) struct Chain {
-    pub accepted: Vec<Found>,
-    /// Damage above the applied entry: the file, offset and number of the first block that is missing.
-    pub damage: Option<(FileName, u64, u64)>,
-    pub warnings: Vec<String>,
-}
-
 pub(super) fn judge(
     disk: &mut dyn Disk,
     identity: Identity,
@@ -259,13 +264,13 @@ pub(super) fn judge(
         return Err(RecoverError::Damaged { file, offset, block, index: last.index + 1 });
     }
     let mut hard_state = newest.map(|found| found.header.hard_state).unwrap_or_default();
-    let committed = survey.live.iter().map(|found| found.header.hard_state.commit).max().unwrap_or(0);
+    let committed = survey.end(newest).map(|header| header.hard_state.commit).max().unwrap_or(0);
     if committed > last.index && policy == Policy::Refuse {
         return Err(RecoverError::CommitLost { commit: committed, last: last.index });
     }
     let mut promised = replayed.promised;
     if damage.is_some() || replayed.behind {
-        let proven = survey.promised();
+        let proven = survey.promised(newest);
         let proven = EntryId { index: proven.index.max(last.index), term: proven.term.max(last.term) };
         promised =
             Some(promised.map_or(proven, |p| EntryId {
@@ -273,10 +278,8 @@ pub(super) fn judge(
                 term: p.term.max(proven.term),
             }));
         // The newest vote that can still be read: never vote differently in that term.
-        if let Some(later) = survey.live.iter().max_by_key(|found| found.header.number)
-            && later.header.hard_state.term >= hard_state.term
-        {
-            hard_state = later.header.hard_state;
+        if let Some(later) = survey.end(newest).max_by_key(|header| header.number) {
+            hard_state = later.hard_state;
         }
     }
     hard_state.commit = hard_state.commit.clamp(applied.index, last.index.max(applied.index));
@@ -309,111 +312,6 @@ pub(super) fn judge(
         unused,
         spares: survey.spares,
     })
-}
-
-/// Which blocks count.
-pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
-    let mut chain = Chain { accepted: Vec::new(), damage: None, warnings: Vec::new() };
-    for &(file, offset) in &survey.orphans {
-        chain.warnings.push(format!(
-            "{file} holds a block at offset {offset} whose segment's head is gone, copy and all; it does not count"
-        ));
-    }
-    // A log's first segment was written with zeroes: what looks like a block there is one.
-    if let (true, Some(&(file, offset))) = (survey.live.is_empty(), survey.orphans.first()) {
-        chain.damage = Some((file, offset, 1));
-        return chain;
-    }
-    let proven = survey.proven();
-    loop {
-        let last = chain.accepted.last();
-        if let Some(next) = next_in_chain(survey, last) {
-            if next.read_at != next.offset {
-                chain.warnings.push(format!("the head of {} is damaged; its copy was used", next.file()));
-            }
-            chain.accepted.push(next.clone());
-            continue;
-        }
-        let number = last.map_or(0, |found| found.header.number);
-        let place = last.map(|found| found.place());
-        let rest =
-            survey.live.iter().filter(|found| found.header.number > number && Some(found.place()) > place);
-        let Some(resume) = rest.min_by_key(|found| (found.header.number, found.place())) else {
-            note_tail(survey, last, &mut chain.warnings);
-            return chain;
-        };
-        // The first segment's head was durable before anything else was written.
-        let missing = last.map_or(1, |found| found.header.number + 1);
-        if last.is_some() && missing > proven {
-            note_tail(survey, last, &mut chain.warnings);
-            return chain;
-        }
-        let (file, offset) = first_broken(survey, last, resume);
-        if resume.header.first_index > applied + 1 {
-            chain.damage = Some((file, offset, missing));
-            return chain;
-        }
-        chain.warnings.push(format!(
-            "{file} is damaged at offset {offset}; the index already holds what was there, the log before block {} \
-             is dropped",
-            resume.header.number
-        ));
-        chain.accepted.clear();
-        chain.accepted.push(resume.clone());
-    }
-}
-
-/// The block that follows `last`, or the first of all.
-fn next_in_chain<'a>(survey: &'a Survey, last: Option<&Found>) -> Option<&'a Found> {
-    let Some(last) = last else {
-        let &(first_segment, _) = survey.segments.first()?;
-        // An earlier attempt to begin may have left a segment without a head before the first block of all.
-        let begins = |found: &&Found| found.place() == (first_segment, 0) || found.header.previous == 0;
-        return survey.live.iter().filter(|found| found.start.is_some()).find(begins);
-    };
-    let follows = |found: &&Found| found.header.previous == last.header_crc;
-    let number = last.header.number + 1;
-    let same_start =
-        |found: &&Found| found.header.start == last.header.start && found.header.number == number;
-    let beside = survey.live.iter().filter(same_start).filter(follows).find(|found| {
-        found.place() == (last.segment, last.end()) || (found.segment > last.segment && found.offset == 0)
-    });
-    beside.or_else(|| {
-        let cuts_here = |found: &&Found| {
-            found.header.start > last.header.start
-                && found.segment > last.segment
-                && found.start.is_some_and(|start| start.cut == number)
-        };
-        survey.live.iter().filter(follows).filter(cuts_here).max_by_key(|found| found.header.start)
-    })
-}
-
-/// Where to point an operator: the first place between `last` and `resume` that once was a block, or where the
-/// missing one should begin.
-fn first_broken(survey: &Survey, last: Option<&Found>, resume: &Found) -> (FileName, u64) {
-    let from = last.map_or((0, 0), |found| (found.segment, found.end()));
-    let expected = last.map_or((FileName::Log(resume.segment), 0), |found| (found.file(), found.end()));
-    let between = survey.broken.iter().find(|broken| {
-        let FileName::Log(segment) = broken.file else { return false };
-        let place = (segment, broken.offset);
-        place >= from && place < resume.place()
-    });
-    between.map_or(expected, |broken| (broken.file, broken.offset))
-}
-
-fn note_tail(survey: &Survey, last: Option<&Found>, warnings: &mut Vec<String>) {
-    let Some(last) = last else {
-        return;
-    };
-    let beyond = survey.live.iter().filter(|found| found.header.number > last.header.number).count();
-    let torn = survey.broken.iter().any(|broken| broken.file == last.file() && broken.offset == last.end());
-    if torn || beyond > 0 {
-        warnings.push(format!(
-            "{} ends in a torn write at offset {}: it and {beyond} blocks after it were never acknowledged and are cut",
-            last.file(),
-            last.end()
-        ));
-    }
 }
 
 fn replay_block(disk: &mut dyn Disk, found: &Found, replay: &mut Replay) -> Result<(), RecoverError> {

@@ -73,18 +73,19 @@ impl Replay {
     fn entry(&mut self, entry: Entry) -> Result<(), String> {
         let id = entry.id();
         if let Some(last) = self.last {
-            if self.ignored_mark.is_some() && id.index > last.index + 1 {
+            if self.ignored_mark.is_some() && id.index > last.index.saturating_add(1) {
                 self.dropped_after_mark += 1;
                 return Ok(());
             }
-            if id.index != last.index + 1 || id.term < last.term {
+            if id.index != last.index.saturating_add(1) || id.term < last.term {
                 return Err(format!("entry {id:?} follows {last:?}"));
             }
         }
         self.ignored_mark = None;
         self.see(id);
         if id.index > self.applied.index {
-            let expected = self.entries.last().map_or(self.applied.index, |entry| entry.index) + 1;
+            let expected =
+                self.entries.last().map_or(self.applied.index, |entry| entry.index).saturating_add(1);
             if id.index != expected {
                 return Err(format!("entry {id:?} stands where {expected} should"));
             }

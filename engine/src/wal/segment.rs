@@ -36,6 +36,7 @@ pub struct Spare {
 /// The files of a log that is open for writing.
 pub(super) struct Space {
     segment_bytes: u64,
+    shortest_segment: u64,
     ahead_bytes_min: u64,
     active: Segment,
     offset: u64,
@@ -78,6 +79,7 @@ impl Space {
         assert!(in_order, "segments out of order: {retained:?}");
         Space {
             segment_bytes: config.segment_bytes,
+            shortest_segment: config.shortest_segment(),
             ahead_bytes_min: config.ahead_bytes_min,
             active,
             offset: HEAD_BYTES as u64,
@@ -139,7 +141,7 @@ impl Space {
         let wanted = self.wanted();
         if let Some(free) = self.free_segment(nothing_behind) {
             let file = FileName::Log(free.number);
-            if self.ahead() >= wanted {
+            if self.ahead() >= wanted || free.len < self.shortest_segment {
                 return Some((Work::Remove, Op::Remove { file }));
             }
             let spare = self.new_spare(free.len);
@@ -240,4 +242,121 @@ impl Space {
 
 fn is_full(error: &DiskError) -> bool {
     matches!(error.kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::super::recover::{Recovered, Voters, recover};
+    use super::super::{EntryId, Identity};
+    use super::*;
+    use crate::disk::mem::MemDisk;
+
+    const KIB: u64 = 1 << 10;
+
+    fn config() -> Config {
+        Config {
+            block_bytes_max: 8 << 10,
+            entry_bytes_max: 16 << 10,
+            segment_bytes_first: 64 * KIB,
+            segment_bytes: 256 * KIB,
+            ahead_bytes_min: 128 * KIB,
+            ..Config::default()
+        }
+    }
+
+    fn nothing() -> Recovered {
+        let identity = Identity { cluster: 1, member: 1 };
+        recover(&mut MemDisk::new(), identity, EntryId::default(), Voters::Single).unwrap()
+    }
+
+    fn new_space() -> Space {
+        let active = Segment { number: 1, len: 64 * KIB, max_index: 0 };
+        Space::new(&config(), active, &nothing(), Vec::new())
+    }
+
+    /// Carries out what is due; returns it in words.
+    fn settle(space: &mut Space) -> Vec<String> {
+        let mut done = Vec::new();
+        while let Some(op) = space.poll(true) {
+            done.push(op.to_string());
+            assert!(space.poll(true).is_none(), "one operation at a time");
+            space.on_completed(Ok(())).unwrap();
+        }
+        done
+    }
+
+    /// Fills the active segment with blocks of one entry each, and goes on to the next.
+    fn fill(space: &mut Space, index: &mut u64) {
+        while space.place(4096, *index).is_some() {
+            *index += 1;
+        }
+        space.advance().expect("the next segment is ready");
+    }
+
+    #[test]
+    fn segments_double_and_a_small_log_stays_small() {
+        let mut space = new_space();
+        let ready = settle(&mut space);
+        assert_eq!(
+            ready,
+            [
+                "create log/0000000000000001.spare with 131072 bytes",
+                "rename log/0000000000000001.spare to log/0000000000000002.log",
+            ]
+        );
+        let mut index = 1;
+        fill(&mut space, &mut index);
+        assert_eq!(
+            settle(&mut space),
+            [
+                "create log/0000000000000002.spare with 262144 bytes",
+                "rename log/0000000000000002.spare to log/0000000000000003.log",
+            ]
+        );
+        assert_eq!(space.total_bytes(), (64 + 128 + 256) * KIB);
+    }
+
+    #[test]
+    fn a_segment_is_free_after_the_checkpoint_after_the_one_that_covers_it() {
+        let mut space = new_space();
+        let mut index = 1;
+        for _ in 0..2 {
+            settle(&mut space);
+            fill(&mut space, &mut index);
+        }
+        settle(&mut space);
+        let oldest = space.retained[0];
+        space.release(oldest.max_index);
+        assert_eq!(settle(&mut space), Vec::<String>::new(), "the older checkpoint may still be needed");
+        space.release(oldest.max_index);
+        assert!(space.poll(false).is_none(), "the new head is not durable yet");
+        let freed = settle(&mut space);
+        assert_eq!(freed, ["remove log/0000000000000001.log"]);
+        assert_eq!(space.retained[0].number, 2);
+    }
+
+    #[test]
+    fn a_full_disk_is_no_failure_and_other_errors_are() {
+        let error = |kind| Err(DiskError::new("create", &Error::from(kind)));
+        let mut space = new_space();
+        assert!(space.poll(true).is_some());
+        space.on_completed(error(ErrorKind::StorageFull)).unwrap();
+        assert!(space.needs_space() && space.poll(true).is_none());
+        space.retry_space();
+        assert!(!space.needs_space() && space.poll(true).is_some());
+        space.on_completed(error(ErrorKind::PermissionDenied)).unwrap_err();
+    }
+
+    #[test]
+    fn unused_segments_go_before_any_other() {
+        let mut recovered = nothing();
+        recovered.segments = vec![Segment { number: 1, len: 64 * KIB, max_index: 5 }];
+        recovered.unused = vec![Segment { number: 2, len: 64 * KIB, max_index: 0 }];
+        let active = Segment { number: 3, len: 64 * KIB, max_index: 0 };
+        let mut space = Space::new(&config(), active, &recovered, Vec::new());
+        assert_eq!(settle(&mut space)[0], "rename log/0000000000000002.log to log/0000000000000001.spare");
+        assert_eq!(space.retained.len(), 1);
+    }
 }

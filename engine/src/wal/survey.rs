@@ -58,7 +58,10 @@ pub struct Broken {
 }
 
 /// All that can be told without judging it.
+#[derive(Default)]
 pub(super) struct Survey {
+    /// Whose log it is, if known.
+    pub identity: Option<Identity>,
     /// Numbers and lengths of the segments, in order.
     pub segments: Vec<(u64, u64)>,
     pub spares: Vec<Spare>,
@@ -76,46 +79,51 @@ pub(super) struct Survey {
 }
 
 impl Survey {
+    /// Nothing but the names.
+    pub fn of_files(files: Vec<(FileName, u64)>) -> Survey {
+        let mut survey = Survey::default();
+        for (file, len) in files {
+            match file {
+                FileName::Log(number) => survey.segments.push((number, len)),
+                FileName::LogSpare(number) => survey.spares.push(Spare { number, len }),
+                FileName::History(_) | FileName::Index => {}
+            }
+        }
+        survey.segments.sort_unstable();
+        survey
+    }
+
     /// P: everything up to this block number was reported durable.
     pub fn proven(&self) -> u64 {
         self.live.iter().map(|found| found.header.durable_upto).max().unwrap_or(0)
     }
 
-    /// Highest entry and term that any block shows to have been promised.
-    pub fn promised(&self) -> EntryId {
+    /// The newest accepted block and all valid ones after it: what the log once said of its end.
+    pub fn end<'a>(&'a self, newest: Option<&'a Found>) -> impl Iterator<Item = &'a Header> + Clone {
+        let number = newest.map_or(0, |found| found.header.number);
+        let later = self.live.iter().filter(move |found| found.header.number > number);
+        newest.into_iter().chain(later).map(|found| &found.header)
+    }
+
+    /// Highest entry and term that `newest` and the blocks after it show to have been promised.
+    pub fn promised(&self, newest: Option<&Found>) -> EntryId {
         EntryId {
-            index: self.live.iter().map(|found| found.header.last_index).max().unwrap_or(0),
-            term: self.live.iter().map(|found| found.header.hard_state.term).max().unwrap_or(0),
+            index: self.end(newest).map(|header| header.last_index).max().unwrap_or(0),
+            term: self.end(newest).map(|header| header.hard_state.term).max().unwrap_or(0),
         }
     }
 }
 
 /// Reads the whole log of `identity`, or of whoever wrote the first valid head.
 pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<Survey, RecoverError> {
-    let files = disk.list()?;
-    let mut survey = Survey {
-        segments: Vec::new(),
-        spares: Vec::new(),
-        live: Vec::new(),
-        void: Vec::new(),
-        broken: Vec::new(),
-        orphans: Vec::new(),
-        start_max: 0,
-        number_max: 0,
-    };
-    for (file, len) in files {
-        match file {
-            FileName::Log(number) => survey.segments.push((number, len)),
-            FileName::LogSpare(number) => survey.spares.push(Spare { number, len }),
-            FileName::History(_) | FileName::Index => {}
-        }
-    }
-    survey.segments.sort_unstable();
+    let mut survey = Survey::of_files(disk.list()?);
+    survey.identity = identity;
     let heads = read_heads(disk, &survey.segments)?;
     let author = heads.iter().flatten().next().map(|head| head.header.identity);
     let Some(identity) = identity.or(author) else {
         return Ok(survey);
     };
+    survey.identity = Some(identity);
     let ours = |found: &&Found| found.header.identity == identity;
     if let Some(stranger) = heads.iter().flatten().find(|found| !ours(found)) {
         return Err(RecoverError::Stranger { file: stranger.file(), found: stranger.header.identity });
@@ -144,7 +152,10 @@ pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<
 }
 
 /// The head of each segment, from its copy when the first one is damaged.
-fn read_heads(disk: &mut dyn Disk, segments: &[(u64, u64)]) -> Result<Vec<Option<Found>>, RecoverError> {
+pub(super) fn read_heads(
+    disk: &mut dyn Disk,
+    segments: &[(u64, u64)],
+) -> Result<Vec<Option<Found>>, RecoverError> {
     let mut heads = Vec::with_capacity(segments.len());
     for &(number, len) in segments {
         let file = FileName::Log(number);

@@ -80,6 +80,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The default sizes, grown where entries of up to `entry_bytes_max` need it.
+    pub fn for_entries(entry_bytes_max: usize) -> Config {
+        let mut config = Config { entry_bytes_max, ..Config::default() };
+        let shortest = config.shortest_segment();
+        config.segment_bytes_first = config.segment_bytes_first.max(2 * shortest);
+        config.segment_bytes = config.segment_bytes.max(4 * shortest);
+        config
+    }
+
     /// Longest block: one entry of the greatest length alone.
     pub fn longest_block(&self) -> usize {
         padded(HEADER_BYTES + FRAME_BYTES + self.entry_bytes_max).max(self.block_bytes_max)
@@ -348,7 +357,8 @@ impl Writer {
     }
 
     /// Seals the log when it has been idle for [`Config::seal_after`]: at most once per idle period, and what is
-    /// pushed meanwhile does not wait for it. Returns when to call again.
+    /// pushed meanwhile does not wait for it. Call when the log has become idle; returns when to call again. A seal
+    /// that fell due is the next thing [`Writer::poll`] emits.
     pub fn poll_timer(&mut self, now: Instant) -> Option<Instant> {
         let busy = !self.waiting.is_empty() || !self.flights.is_empty();
         if busy || self.sealed || self.failure.is_some() {
@@ -619,6 +629,7 @@ impl Writer {
 }
 
 impl Config {
+    /// Completions prove nothing.
     fn is_unsafe(&self) -> bool {
         matches!(self.mode, Mode::NoFsync { .. })
     }
@@ -662,4 +673,255 @@ pub(super) fn seal(
         body_crc: 0,
     };
     block.seal(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::recover::{Voters, recover};
+    use super::super::{frame::Frame, open};
+    use super::*;
+    use crate::disk::mem::MemDisk;
+    use crate::disk::{Disk, Output};
+
+    fn writer(mode: Mode) -> Writer {
+        let mut disk = MemDisk::new();
+        let identity = Identity { cluster: 1, member: 1 };
+        let recovered = recover(&mut disk, identity, EntryId::default(), Voters::Single).unwrap();
+        let config = Config { mode, segment_bytes_first: 3 << 20, ..Config::default() };
+        let mut writer = open(&mut disk, &recovered, config, 1).unwrap();
+        // What is due for the space ahead, so that only blocks are left to watch.
+        while let Some((token, op)) = writer.poll(true) {
+            let outcome = disk.run(op);
+            writer.on_completed(token, outcome).unwrap();
+        }
+        writer
+    }
+
+    /// Pushes one entry of `len` bytes; its position is its index.
+    fn push(writer: &mut Writer, len: usize) {
+        let index = writer.last.index + 1;
+        writer.push_entries(index, &[Entry { term: 1, index, kind: 0, data: vec![7; len].into() }]);
+    }
+
+    fn done(writer: &mut Writer, token: Token) {
+        writer.on_completed(token, Ok(Output::Done)).unwrap();
+    }
+
+    fn entries(op: &Op) -> usize {
+        let Op::Write { data, .. } = op else { panic!("{op} is no write") };
+        let (header, _) = Header::decode(data).unwrap();
+        let body = data.slice(HEADER_BYTES..HEADER_BYTES + header.body_length as usize);
+        frame::decode(&body).unwrap().iter().filter(|frame| matches!(frame, Frame::Entry(_))).count()
+    }
+
+    #[test]
+    fn with_nothing_in_flight_a_block_goes_at_once() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        push(&mut writer, 300);
+        push(&mut writer, 300);
+        let (token, op) = writer.poll(false).unwrap();
+        assert_eq!(entries(&op), 2);
+        assert!(matches!(op, Op::Write { durability: Durability::Synced, .. }));
+        assert_eq!(writer.durable(), 0);
+        done(&mut writer, token);
+        assert_eq!(writer.durable(), 2);
+    }
+
+    #[test]
+    fn with_some_in_flight_it_waits_for_a_quiet_turn_or_enough() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        push(&mut writer, 300);
+        writer.poll(false).unwrap();
+        push(&mut writer, 300);
+        assert!(writer.poll(false).is_none(), "a busy turn collects");
+        push(&mut writer, 300);
+        assert_eq!(entries(&writer.poll(true).unwrap().1), 2, "a quiet turn does not");
+        push(&mut writer, 10 << 10);
+        assert!(writer.poll(false).is_none());
+        push(&mut writer, 6 << 10);
+        assert_eq!(entries(&writer.poll(false).unwrap().1), 2, "16 KiB are enough");
+    }
+
+    #[test]
+    fn with_k_in_flight_frames_collect_into_blocks_of_bounded_size() {
+        let mut writer = writer(Mode::Dsync { depth: 2 });
+        let mut tokens = Vec::new();
+        for _ in 0..2 {
+            push(&mut writer, 300);
+            tokens.push(writer.poll(true).unwrap().0);
+        }
+        for _ in 0..40 {
+            push(&mut writer, 10_000);
+        }
+        push(&mut writer, 1 << 20);
+        assert!(writer.poll(true).is_none(), "two are in flight");
+        let mut sizes = Vec::new();
+        for _ in 0..3 {
+            done(&mut writer, tokens.remove(0));
+            let (token, op) = writer.poll(true).unwrap();
+            let Op::Write { data, .. } = &op else { panic!("{op}") };
+            sizes.push((entries(&op), data.len()));
+            tokens.push(token);
+        }
+        // 26 * 10,024 + 128 fit into 256 KiB; an entry of 1 MiB has a block as long as it needs.
+        assert_eq!(sizes, [(26, 262_144), (14, 143_360), (1, 1_052_672)]);
+    }
+
+    #[test]
+    fn completions_out_of_order_wait_for_the_blocks_before_them() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        let tokens: Vec<Token> = (0..4)
+            .map(|_| {
+                push(&mut writer, 300);
+                writer.poll(true).unwrap().0
+            })
+            .collect();
+        for (completed, durable) in [(2, 0), (1, 0), (0, 3), (3, 4)] {
+            done(&mut writer, tokens[completed]);
+            assert_eq!(writer.durable(), durable, "after block {completed}");
+        }
+    }
+
+    #[test]
+    fn a_push_over_several_blocks_is_durable_with_the_last() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        let entries: Vec<Entry> =
+            (1..=40).map(|index| Entry { term: 1, index, kind: 0, data: vec![7; 10_000].into() }).collect();
+        writer.push_entries(9, &entries);
+        let first = writer.poll(true).unwrap().0;
+        let second = writer.poll(true).unwrap().0;
+        assert!(writer.poll(true).is_none());
+        done(&mut writer, first);
+        assert_eq!(writer.durable(), 0);
+        done(&mut writer, second);
+        assert_eq!(writer.durable(), 9);
+    }
+
+    #[test]
+    fn fdatasync_mode_syncs_after_the_write_and_keeps_one_outstanding() {
+        let mut writer = writer(Mode::Fdatasync);
+        push(&mut writer, 300);
+        let (write, op) = writer.poll(true).unwrap();
+        assert!(matches!(op, Op::Write { durability: Durability::Cached, .. }));
+        push(&mut writer, 300);
+        assert!(writer.poll(true).is_none(), "one outstanding");
+        done(&mut writer, write);
+        let (sync, op) = writer.poll(true).unwrap();
+        assert!(matches!(op, Op::Sync { .. }));
+        assert!(writer.poll(true).is_none(), "still outstanding");
+        assert_eq!(writer.durable(), 0, "written is not synced");
+        done(&mut writer, sync);
+        assert_eq!(writer.durable(), 1);
+        assert_eq!(entries(&writer.poll(true).unwrap().1), 1);
+    }
+
+    #[test]
+    fn without_fsync_nothing_claims_to_be_durable_on_disk() {
+        let mut writer = writer(Mode::NoFsync { depth: 2 });
+        for _ in 0..2 {
+            push(&mut writer, 300);
+            let (token, op) = writer.poll(true).unwrap();
+            let Op::Write { data, durability: Durability::Cached, .. } = op else { panic!("{op}") };
+            let (header, _) = Header::decode(&data).unwrap();
+            assert_eq!((header.durable_upto, header.flags), (0, flags::NO_FSYNC));
+            done(&mut writer, token);
+        }
+        assert_eq!(writer.durable(), 2);
+    }
+
+    #[test]
+    fn durable_upto_tells_what_was_known_at_submission() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        let mut upto = Vec::new();
+        let mut tokens = Vec::new();
+        for round in 0..4 {
+            push(&mut writer, 300);
+            let (token, op) = writer.poll(true).unwrap();
+            let Op::Write { data, .. } = op else { panic!("{op}") };
+            upto.push(Header::decode(&data).unwrap().0.durable_upto);
+            tokens.push(token);
+            if round == 1 {
+                done(&mut writer, tokens[1]);
+                done(&mut writer, tokens[0]);
+            }
+        }
+        // Block 1 is the segment's head, durable since open.
+        assert_eq!(upto, [1, 1, 3, 3]);
+    }
+
+    #[test]
+    fn one_seal_per_idle_period_and_no_put_waits_for_it() {
+        for mode in [Mode::Dsync { depth: 1 }, Mode::Fdatasync] {
+            let mut writer = writer(mode);
+            #[allow(clippy::disallowed_methods, reason = "an origin for the simulated clock")]
+            let start = Instant::now();
+            let at = |ms| start + Duration::from_millis(ms);
+            assert_eq!(writer.poll_timer(at(0)), None, "nothing to seal");
+            push(&mut writer, 300);
+            assert_eq!(writer.poll_timer(at(0)), None, "busy");
+            while let Some((token, _)) = writer.poll(true) {
+                done(&mut writer, token);
+            }
+            assert_eq!(writer.poll_timer(at(10)), Some(at(110)));
+            assert_eq!(writer.poll_timer(at(109)), Some(at(110)));
+            assert_eq!(writer.poll_timer(at(110)), None);
+            let (seal, op) = writer.poll(false).unwrap();
+            assert_eq!(entries(&op), 0);
+            push(&mut writer, 300);
+            let (put, op) = writer.poll(false).expect("the seal is in nobody's way");
+            assert_eq!(entries(&op), 1);
+            for token in [seal, put] {
+                done(&mut writer, token);
+            }
+            while let Some((token, _)) = writer.poll(true) {
+                done(&mut writer, token);
+            }
+            assert_eq!(writer.durable(), 2);
+            writer.poll_timer(at(200));
+            writer.poll_timer(at(300));
+            let (token, _) = writer.poll(false).expect("a new idle period, a new seal");
+            done(&mut writer, token);
+            while let Some((token, _)) = writer.poll(true) {
+                done(&mut writer, token);
+            }
+            writer.poll_timer(at(400));
+            writer.poll_timer(at(900));
+            assert!(writer.poll(true).is_none(), "sealed once is sealed");
+        }
+    }
+
+    #[test]
+    fn buffers_are_used_again() {
+        let mut writer = writer(Mode::Dsync { depth: 1 });
+        for _ in 0..10 {
+            push(&mut writer, 300);
+            let (token, op) = writer.poll(true).unwrap();
+            drop(op);
+            done(&mut writer, token);
+            assert_eq!(writer.buffers.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_for_ever() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        push(&mut writer, 300);
+        let (first, _) = writer.poll(true).unwrap();
+        push(&mut writer, 300);
+        let (second, op) = writer.poll(true).unwrap();
+        let error = DiskError::new(op.to_string(), &std::io::Error::from(std::io::ErrorKind::Other));
+        let failure = writer.on_completed(second, Err(error.clone())).unwrap_err();
+        assert_eq!(failure, WalFailure { error });
+        assert_eq!(writer.on_completed(first, Ok(Output::Done)), Err(failure.clone()));
+        push(&mut writer, 300);
+        assert_eq!((writer.poll(true), writer.durable(), writer.failure()), (None, 0, Some(&failure)));
+        assert_eq!(writer.waiting_bytes(), 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "entry 3 does not follow 0")]
+    fn a_gap_is_our_own_mistake() {
+        let entry = Entry { term: 1, index: 3, kind: 0, data: Bytes::new() };
+        writer(Mode::Dsync { depth: 1 }).push_entries(1, &[entry]);
+    }
 }
