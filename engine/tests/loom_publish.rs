@@ -19,7 +19,7 @@ const FIRST: u32 = 2;
 
 struct Model {
     publication: Publication,
-    pages: [UnsafeCell<u64>; 2],
+    pages: [UnsafeCell<u64>; 3],
 }
 
 // SAFETY: the cells are shared on purpose; that they are used in turns is what loom checks.
@@ -33,7 +33,7 @@ impl Model {
     /// Version 1 stands in page 0.
     fn new() -> Arc<Model> {
         let publication = Publication::new(version(1, 0), 1);
-        Arc::new(Model { publication, pages: [UnsafeCell::new(1), UnsafeCell::new(0)] })
+        Arc::new(Model { publication, pages: [1, 0, 0].map(UnsafeCell::new) })
     }
 
     fn write(&self, page: usize, number: u64) {
@@ -90,20 +90,37 @@ fn a_reader_sees_one_whole_version_and_its_pages_stay() {
 }
 
 #[test]
+fn a_tag_is_never_mixed_of_two_versions() {
+    check(|| {
+        let model = Model::new();
+        let slot = model.publication.register().expect("a free slot");
+        let reader = {
+            let model = Arc::clone(&model);
+            thread::spawn(move || model.read(slot))
+        };
+        // The ring of the model has two records, so version 3 overwrites what a reader of version 1 is looking at.
+        model.write(1, 2);
+        model.publication.publish(version(2, 1));
+        model.write(2, 3);
+        model.publication.publish(version(3, 2));
+        reader.join().unwrap();
+    });
+}
+
+#[test]
 fn a_slot_that_changes_hands_still_protects_what_its_first_reader_saw() {
     check(|| {
         let model = Model::new();
-        let reader = {
+        let readers = [(); 2].map(|()| {
             let model = Arc::clone(&model);
             thread::spawn(move || {
-                for _ in 0..2 {
-                    let slot = model.publication.register().expect("the slot was given up");
+                if let Some(slot) = model.publication.register() {
                     model.read(slot);
                     model.publication.deregister(slot);
                 }
             })
-        };
+        });
         model.publish_and_reuse();
-        reader.join().unwrap();
+        readers.map(|reader| reader.join().unwrap());
     });
 }
