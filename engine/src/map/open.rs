@@ -159,9 +159,9 @@ fn in_use(disk: &mut dyn Disk, file_len: u64, meta: &Meta) -> Result<Bitmap, Map
     if beyond || !meta.bitmap_pages.iter().chain(&meta.root).all(|no| bits.get(no.0)) {
         return Err(impossible);
     }
-    // Slots in use were all written, so the file reaches beyond the last one.
+    // Pages in use were all written, so the file reaches beyond the last one.
     let slots_in_file = (file_len / PAGE_SIZE as u64).min(u64::from(u32::MAX)) as u32;
-    match bits.next_from(slots_in_file) {
+    match bits.next_from(slots_in_file.max(FIRST_PAGE)) {
         Some(no) => Err(MapError::Damaged { page: PageNo(no), flaw: Flaw::Unwritten }),
         None => Ok(bits),
     }
