@@ -201,12 +201,13 @@ impl Raft {
         let newest_round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&from).filter(|_| is_leader) else { return };
         progress.active = true;
+        let counts_again = counting && !progress.counting;
         progress.counting = counting;
         progress.round_acked = progress.round_acked.max(round.min(newest_round));
         match outcome {
             // Nobody can hold more of this term than its leader; damage, so not believed.
             AppendOutcome::Matched { index } if index > last => {}
-            AppendOutcome::Matched { index } => self.on_matched(from, index),
+            AppendOutcome::Matched { index } => self.on_matched(from, index, counts_again),
             AppendOutcome::Rejected { prev_index, hint_index, hint_term } => {
                 let hint = match hint_term {
                     Term(0) => hint_index,
@@ -220,7 +221,7 @@ impl Raft {
         self.confirm_reads();
     }
 
-    fn on_matched(&mut self, from: MemberId, index: LogIndex) {
+    fn on_matched(&mut self, from: MemberId, index: LogIndex, counts_again: bool) {
         let first = self.log.first_index();
         let progress = self.peers.get_mut(&from).expect("caller found it");
         let news = progress.on_matched(index);
@@ -228,7 +229,7 @@ impl Raft {
             ProgressState::Probe => progress.become_replicate(),
             // The log can be followed on from there, whichever snapshot or append brought it.
             ProgressState::Snapshot if index.next() >= first => progress.become_replicate(),
-            _ if !news => return,
+            _ if !news && !counts_again => return,
             _ => {}
         }
         if !self.maybe_commit() {
