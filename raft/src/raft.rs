@@ -10,6 +10,7 @@
 //! Thesis §3.3 and §9.6; counterpart of etcd raft's `raft.go`. Fields other files of this crate share are `pub(crate)`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
 
@@ -122,6 +123,34 @@ pub enum StepError {
     /// Claims to lead a term that has another leader: election safety is broken.
     SecondLeader,
 }
+
+impl fmt::Display for ProposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader: Some(leader) } => write!(f, "not the leader; member {leader} is"),
+            Self::NotLeader { leader: None } => f.write_str("not the leader; none is known"),
+            Self::Transferring => f.write_str("leadership is being transferred"),
+            Self::TooManyRequests => f.write_str("too many uncommitted or unapplied proposals"),
+            Self::ConfChangePending => f.write_str("another membership change is not applied yet"),
+            Self::LeaderNotReady => f.write_str("the leader has not committed in its term yet"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ProposeError {}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Misdelivered => "message for another member",
+            Self::Malformed => "malformed message",
+            Self::SecondLeader => "message from a second leader of the term",
+        })
+    }
+}
+
+impl std::error::Error for StepError {}
 
 impl Raft {
     /// A member as it was when it stopped.

@@ -134,6 +134,7 @@ impl Raft {
     /// Adds what the log lacks, first dropping what contradicts it. Entries it already has are not written again.
     fn store(&mut self, mut entries: Vec<Entry>) {
         let Some(at) = self.log.find_conflict(&entries) else { return };
+        assert!(!self.is_leader(), "a leader's log is changed by nobody else, in term {}", self.term);
         let fresh = entries.split_off(at);
         let first = fresh[0].index;
         let position = self.outbox.open();
