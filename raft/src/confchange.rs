@@ -13,7 +13,8 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::progress::{Progress, ProgressState};
-use crate::raft::{ProposeError, Proposed, Raft};
+use crate::propose::{ProposeError, Proposed};
+use crate::raft::Raft;
 use crate::types::{ConfState, EntryKind, LogIndex, MemberId};
 
 /// What a change does to the member it names.
