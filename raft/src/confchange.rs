@@ -8,10 +8,13 @@
 //!
 //! Whether members are started, connected or wanted is the caller's question; raft asks what would break consensus.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::progress::{Progress, ProgressState};
-use crate::raft::{ProposeError, Proposed, Raft};
+use crate::propose::{ProposeError, Proposed};
+use crate::raft::Raft;
 use crate::types::{ConfState, EntryKind, LogIndex, MemberId};
 
 /// What a change does to the member it names.
@@ -53,6 +56,25 @@ pub enum ConfChangeRefusal {
     LearnerNotReady,
     /// Member id zero means nobody.
     ZeroId,
+}
+
+impl fmt::Display for MalformedConfChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("malformed membership change")
+    }
+}
+
+impl std::error::Error for MalformedConfChange {}
+
+impl fmt::Display for ConfChangeRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LastVoter => "the last voter cannot be removed",
+            Self::AlreadyVoter => "a voter cannot become a learner",
+            Self::LearnerNotReady => "the learner is not in sync with the leader",
+            Self::ZeroId => "member id zero",
+        })
+    }
 }
 
 impl ConfChange {

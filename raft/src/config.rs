@@ -3,6 +3,8 @@
 //! Defaults are etcd's where etcd has the knob (`server/etcdserver/raft.go`, `server.go`), and bounds on memory where it
 //! has none.
 
+use std::fmt;
+
 use crate::types::MemberId;
 
 /// How one member behaves.
@@ -43,6 +45,16 @@ pub enum ConfigError {
     ElectionTooShort,
     /// A window or message limit of zero lets nothing through.
     ZeroLimit,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ZeroId => "member id zero",
+            Self::ElectionTooShort => "election timeout below two heartbeat intervals",
+            Self::ZeroLimit => "a limit of zero lets nothing through",
+        })
+    }
 }
 
 impl Config {

@@ -4,6 +4,8 @@
 //! A vote, the refusal of one, and the request for one leave only when what they rest on is durable: a candidate that
 //! forgot entries it had claimed could otherwise win with votes given to the longer log.
 
+use std::fmt;
+
 use crate::message::{Message, Payload};
 use crate::progress::Progress;
 use crate::quorum::{self, VoteResult};
@@ -21,6 +23,17 @@ pub enum TransferError {
     /// Unknown, or a learner.
     NotAVoter,
 }
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotLeader { .. } => "not the leader",
+            Self::NotAVoter => "the target is not a voter",
+        })
+    }
+}
+
+impl std::error::Error for TransferError {}
 
 impl Raft {
     /// Starts an election without waiting for the timeout; a single voter does so at start.

@@ -30,34 +30,51 @@
 
 #![forbid(unsafe_code)]
 
-// What is talked about.
-mod message;
+// The words: terms, indexes, positions, entries, and every message between members.
 mod types;
 
-// What a member starts from.
+mod message;
+
+// What a member starts from, checked once: limits, and what its disk held.
 mod config;
-mod random;
+
 mod restore;
 
-// The member, and the rules it follows.
+// The member: its state, its completions and outputs.
 mod raft;
 
+// A message arrives: whose term is newer, and which rule does it meet?
+mod step;
+
+// The rules: who leads,
 mod election;
 
+// what the leader admits,
+mod propose;
+
+// how the others come to hold it and when it counts,
 mod replicate;
 
+// who the others are,
 mod confchange;
 
+// and what a read must see.
 mod read_index;
 
-// What the rules keep their knowledge in.
-mod inflights;
+// What the rules keep their knowledge in: the log, each follower's progress and window, majorities, chance.
 mod log;
+
 mod progress;
+
+mod inflights;
+
 mod quorum;
 
-// What comes out.
+mod random;
+
+// What comes out: writes, messages held until a write is durable, and a picture for people.
 mod outbox;
+
 mod status;
 
 pub use crate::confchange::{ConfChange, ConfChangeOp, ConfChangeRefusal, MalformedConfChange};
@@ -66,10 +83,12 @@ pub use crate::election::TransferError;
 pub use crate::message::{AppendOutcome, Message, Payload};
 pub use crate::outbox::Append;
 pub use crate::progress::ProgressState;
-pub use crate::raft::{ProposeError, Proposed, Raft, Role, StepError};
+pub use crate::propose::{ProposeError, Proposed};
+pub use crate::raft::{Raft, Role};
 pub use crate::read_index::{ReadError, ReadState};
 pub use crate::restore::{Promise, RestoreError, Restored};
 pub use crate::status::{FollowerStatus, Status};
+pub use crate::step::StepError;
 pub use crate::types::{
     ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, ReadRound, SnapshotMeta, Term,
 };

@@ -1,4 +1,4 @@
-//! The member itself: its state, what goes in, and which rule each input meets. The rules live in the files beside it.
+//! The member itself: its state, its completions and outputs. The rules it follows live in the files beside it.
 //!
 //! ```text
 //!                times out                 majority would vote           majority votes
@@ -13,18 +13,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::confchange::{ConfChange, ConfChangeRefusal};
 use crate::config::Config;
-use crate::log::{RaftLog, entry_bytes};
-use crate::message::{AppendOutcome, Message, Payload};
+use crate::log::RaftLog;
+use crate::message::{Message, Payload};
 use crate::outbox::{Append, Outbox};
 use crate::progress::Progress;
 use crate::random::Pcg;
 use crate::read_index::{ReadRounds, ReadState};
 use crate::restore::{BOOTSTRAP_TERM, Promise, RestoreError, Restored, founding_changes};
-use crate::types::{
-    ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, NUMBER_MAX, SnapshotMeta, Term,
-};
+use crate::types::{ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, Term};
 
 /// One member's consensus state.
 #[derive(Debug)]
@@ -79,48 +76,6 @@ pub enum Role {
 pub(crate) struct Transfer {
     pub(crate) to: MemberId,
     pub(crate) elapsed: u32,
-}
-
-/// Where proposals went in the log. They may still be lost: only their application proves them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Proposed {
-    /// The term they were proposed in.
-    pub term: Term,
-    /// The index of the first.
-    pub first: LogIndex,
-    /// The index of the last.
-    pub last: LogIndex,
-}
-
-/// Why nothing was proposed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProposeError {
-    /// This member does not lead; the one that does, if known, can be reached by [`Raft::forward`].
-    NotLeader {
-        /// The leader.
-        leader: Option<MemberId>,
-    },
-    /// Leadership is being handed over.
-    Transferring,
-    /// Too much is uncommitted or unapplied (etcd: "too many requests").
-    TooManyRequests,
-    /// Another configuration change is not applied yet.
-    ConfChangePending,
-    /// The leader has not committed in its own term yet, so it must not change the configuration.
-    LeaderNotReady,
-    /// The configuration change would break the cluster.
-    Refused(ConfChangeRefusal),
-}
-
-/// Why a message was not accepted: the sender's fault, or the network's. The state is as before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StepError {
-    /// Addressed to another member, or sent by this one or nobody.
-    Misdelivered,
-    /// Entries out of order or unreadable, or numbers no log can hold.
-    Malformed,
-    /// Claims to lead a term that has another leader: election safety is broken.
-    SecondLeader,
 }
 
 impl Raft {
@@ -201,55 +156,6 @@ impl Raft {
             Role::Leader => self.tick_leader(),
             _ => self.tick_election(),
         }
-    }
-
-    /// A message has arrived.
-    ///
-    /// Errors leave the state as it was; none of them is this member's fault.
-    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
-        if message.to != self.config.id || message.from == self.config.id || message.from == MemberId(0) {
-            return Err(StepError::Misdelivered);
-        }
-        if !is_well_formed(&message) {
-            return Err(StepError::Malformed);
-        }
-        let leads = matches!(
-            message.payload,
-            Payload::Append { .. } | Payload::Heartbeat { .. } | Payload::Snapshot { .. }
-        );
-        if leads && message.term == self.term && self.leader.is_some_and(|leader| leader != message.from) {
-            return Err(StepError::SecondLeader);
-        }
-        if self.settle_term(&message, leads) {
-            self.dispatch(message, leads);
-        }
-        Ok(())
-    }
-
-    /// Proposes `entries`, one command each, as one batch, taking from the iterator only what it admits.
-    ///
-    /// Stops when the uncommitted bytes reach their limit; pass `&mut iter` to keep the rest. At least one is admitted,
-    /// whatever its size, or the answer is an error. An empty iterator proposes nothing, `last < first`.
-    pub fn propose(&mut self, entries: impl IntoIterator<Item = Bytes>) -> Result<Proposed, ProposeError> {
-        self.propose_within(self.config.apply_gap_max, entries)
-    }
-
-    /// As [`propose`](Self::propose), for requests that relieve the server (lease revocation, compaction, alarms):
-    /// they are refused at twice the distance between commit and apply.
-    pub fn propose_critical(
-        &mut self,
-        entries: impl IntoIterator<Item = Bytes>,
-    ) -> Result<Proposed, ProposeError> {
-        self.propose_within(self.config.apply_gap_max.saturating_mul(2), entries)
-    }
-
-    /// Sends proposals to the leader. It may refuse or never see them; the caller notices by time only.
-    pub fn forward(&mut self, kind: EntryKind, data: Vec<Bytes>) -> Result<(), ProposeError> {
-        match self.leader {
-            Some(leader) if !self.is_leader() => self.send(leader, Payload::Propose { kind, data }),
-            leader => return Err(ProposeError::NotLeader { leader }),
-        }
-        Ok(())
     }
 
     /// Every [`Append`] up to `position` is durable. Reports may skip positions; older ones are ignored.
@@ -376,65 +282,6 @@ impl Raft {
         self.is_leader() && self.log.matches(self.log.commit(), self.term)
     }
 
-    fn propose_within(
-        &mut self,
-        gap_max: u64,
-        entries: impl IntoIterator<Item = Bytes>,
-    ) -> Result<Proposed, ProposeError> {
-        self.check_proposal(gap_max)?;
-        let first = self.log.last_index().next();
-        let mut entries = entries.into_iter();
-        while self.uncommitted_bytes < self.config.uncommitted_bytes_max
-            && let Some(data) = entries.next()
-        {
-            self.append_entry(EntryKind::Normal, data);
-        }
-        let last = self.log.last_index();
-        if last >= first {
-            self.after_append();
-        }
-        Ok(Proposed { term: self.term, first, last })
-    }
-
-    pub(crate) fn check_proposal(&self, gap_max: u64) -> Result<(), ProposeError> {
-        if !self.is_leader() {
-            return Err(ProposeError::NotLeader { leader: self.leader });
-        }
-        if self.transfer.is_some() {
-            return Err(ProposeError::Transferring);
-        }
-        let uncommitted_full = self.uncommitted_bytes >= self.config.uncommitted_bytes_max;
-        if uncommitted_full || self.log.commit().since(self.log.applied()) > gap_max {
-            return Err(ProposeError::TooManyRequests);
-        }
-        Ok(())
-    }
-
-    /// Adds an entry of the own term to the log and to the open write.
-    pub(crate) fn append_entry(&mut self, kind: EntryKind, data: Bytes) -> LogIndex {
-        let position = self.outbox.open();
-        let entry = self.log.push(self.term, kind, data);
-        let index = entry.index;
-        self.uncommitted_bytes += entry_bytes(entry);
-        self.outbox.entries().push(entry.clone());
-        self.log.written_at(position);
-        index
-    }
-
-    /// Raises the commit index and gives back what its entries held of the proposal quota.
-    pub(crate) fn commit_to(&mut self, index: LogIndex) -> bool {
-        let before = self.log.commit();
-        if !self.log.commit_to(index) {
-            return false;
-        }
-        if self.is_leader() {
-            let bytes: u64 = self.log.range(before.next(), index).map(entry_bytes).sum();
-            assert!(bytes <= self.uncommitted_bytes, "{bytes} bytes committed of {}", self.uncommitted_bytes);
-            self.uncommitted_bytes -= bytes;
-        }
-        true
-    }
-
     /// Moves to `term` with `vote`; both go out with the write now open.
     pub(crate) fn set_hard_state(&mut self, term: Term, vote: Option<MemberId>) {
         assert!(term >= self.term, "term {term} after {}", self.term);
@@ -480,126 +327,4 @@ impl Raft {
     pub(crate) fn message(&self, to: MemberId, payload: Payload) -> Message {
         Message { from: self.config.id, to, term: self.term, payload }
     }
-
-    /// Compares the message's term with ours; false if the message ends here.
-    fn settle_term(&mut self, message: &Message, leads: bool) -> bool {
-        if message.term > self.term {
-            return self.settle_newer_term(message, leads);
-        }
-        if message.term < self.term {
-            self.answer_older_term(message, leads);
-            return false;
-        }
-        true
-    }
-
-    fn settle_newer_term(&mut self, message: &Message, leads: bool) -> bool {
-        match message.payload {
-            Payload::Vote { transfer: false, .. } | Payload::PreVote { .. } if self.is_loyal() => {
-                return false;
-            }
-            // Neither asking nor being told "you may" moves anybody to the term asked about.
-            Payload::PreVote { .. } | Payload::PreVoteReply { granted: true, .. } => return true,
-            _ => {}
-        }
-        self.become_follower(message.term, leads.then_some(message.from));
-        true
-    }
-
-    /// A leader cut off behind must learn of the newer term, or a member that moved ahead of it alone could never come
-    /// back; a candidate asking gets an answer; the rest is old news.
-    fn answer_older_term(&mut self, message: &Message, leads: bool) {
-        match message.payload {
-            _ if leads && (self.config.check_quorum || self.config.pre_vote) => {
-                let outcome = AppendOutcome::Matched { index: LogIndex(0) };
-                self.reply_append(message.from, outcome, Default::default());
-            }
-            Payload::PreVote { .. } => {
-                self.send_durable(message.from, self.pre_vote_reply(false));
-            }
-            _ => {}
-        }
-    }
-
-    fn dispatch(&mut self, message: Message, leads: bool) {
-        let Message { from, term, payload, .. } = message;
-        if leads {
-            self.follow(from);
-        }
-        match payload {
-            Payload::PreVote { last_index, last_term } => {
-                self.handle_pre_vote(from, term, last_index, last_term)
-            }
-            Payload::PreVoteReply { granted, commit, commit_term } => {
-                self.learn_commit(commit, commit_term);
-                self.handle_pre_vote_reply(from, term, granted);
-            }
-            Payload::Vote { last_index, last_term, .. } => self.handle_vote(from, last_index, last_term),
-            Payload::VoteReply { granted, commit, commit_term } => {
-                self.learn_commit(commit, commit_term);
-                self.handle_vote_reply(from, granted);
-            }
-            Payload::Append { prev_index, prev_term, entries, commit, round } => {
-                self.handle_append(from, (prev_index, prev_term), entries, commit, round);
-            }
-            Payload::AppendReply { outcome, round, counting } => {
-                self.handle_append_reply(from, outcome, round, counting);
-            }
-            Payload::Heartbeat { commit, round } => self.handle_heartbeat(from, commit, round),
-            Payload::HeartbeatReply { round } => self.handle_heartbeat_reply(from, round),
-            Payload::Snapshot { meta } => self.handle_snapshot(from, meta),
-            Payload::TimeoutNow => self.handle_timeout_now(from),
-            Payload::Propose { kind, data } => self.handle_propose(kind, data),
-            Payload::ReadIndex { round } if self.is_leader() => self.handle_read_index(from, round),
-            Payload::ReadIndexReply { round, index } => self.handle_read_index_reply(round, index),
-            Payload::ReadIndex { .. } => {}
-        }
-    }
-
-    /// A follower passes on what its clients wrote. Refusals are silent: its clients time out.
-    fn handle_propose(&mut self, kind: EntryKind, data: Vec<Bytes>) {
-        match kind {
-            EntryKind::Normal => {
-                let _ = self.propose(data);
-            }
-            EntryKind::ConfChange => {
-                for change in data.iter().flat_map(ConfChange::decode) {
-                    let _ = self.propose_conf_change(&change);
-                }
-            }
-        }
-    }
-}
-
-/// Whether the numbers in a message can be worked with and its entries are a piece of a log.
-fn is_well_formed(message: &Message) -> bool {
-    let fits = |number: u64| number <= NUMBER_MAX;
-    let payload_fits = match &message.payload {
-        Payload::Append { prev_index, prev_term, entries, .. } => {
-            fits(prev_index.0) && is_log_piece(*prev_index, *prev_term, entries, message.term)
-        }
-        Payload::AppendReply { outcome: AppendOutcome::Matched { index }, .. } => fits(index.0),
-        Payload::AppendReply { outcome: AppendOutcome::Rejected { hint_index, .. }, .. } => {
-            fits(hint_index.0)
-        }
-        Payload::Snapshot { meta } => is_snapshot(meta, message.term) && fits(meta.index.0),
-        _ => true,
-    };
-    fits(message.term.0) && payload_fits
-}
-
-fn is_log_piece(prev_index: LogIndex, prev_term: Term, entries: &[Entry], term: Term) -> bool {
-    let (mut index, mut entry_term) = (prev_index, prev_term);
-    for entry in entries {
-        let readable = entry.kind == EntryKind::Normal || ConfChange::decode(&entry.data).is_ok();
-        if entry.index != index.next() || entry.term < entry_term || !readable {
-            return false;
-        }
-        (index, entry_term) = (entry.index, entry.term);
-    }
-    entry_term <= term
-}
-
-fn is_snapshot(meta: &SnapshotMeta, term: Term) -> bool {
-    meta.term <= term && meta.conf_state.is_well_formed() && !meta.conf_state.voters.is_empty()
 }

@@ -11,6 +11,7 @@
 //! has committed in its own term (etcd #7331): until then it may not know of all committed entries.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
 use crate::message::Payload;
 use crate::quorum;
@@ -34,6 +35,17 @@ pub enum ReadError {
     /// This member has lost acknowledged data and does not know yet what it missed.
     Recovering,
 }
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoLeader => "no leader",
+            Self::Recovering => "recovering from damaged data",
+        })
+    }
+}
+
+impl std::error::Error for ReadError {}
 
 /// Rounds open, closed and waiting for their quorum.
 #[derive(Debug, Default)]

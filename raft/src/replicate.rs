@@ -134,6 +134,7 @@ impl Raft {
     /// Adds what the log lacks, first dropping what contradicts it. Entries it already has are not written again.
     fn store(&mut self, mut entries: Vec<Entry>) {
         let Some(at) = self.log.find_conflict(&entries) else { return };
+        assert!(!self.is_leader(), "a leader's log is changed by nobody else, in term {}", self.term);
         let fresh = entries.split_off(at);
         let first = fresh[0].index;
         let position = self.outbox.open();
@@ -201,12 +202,13 @@ impl Raft {
         let newest_round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&from).filter(|_| is_leader) else { return };
         progress.active = true;
+        let counts_again = counting && !progress.counting;
         progress.counting = counting;
         progress.round_acked = progress.round_acked.max(round.min(newest_round));
         match outcome {
             // Nobody can hold more of this term than its leader; damage, so not believed.
             AppendOutcome::Matched { index } if index > last => {}
-            AppendOutcome::Matched { index } => self.on_matched(from, index),
+            AppendOutcome::Matched { index } => self.on_matched(from, index, counts_again),
             AppendOutcome::Rejected { prev_index, hint_index, hint_term } => {
                 let hint = match hint_term {
                     Term(0) => hint_index,
@@ -220,7 +222,7 @@ impl Raft {
         self.confirm_reads();
     }
 
-    fn on_matched(&mut self, from: MemberId, index: LogIndex) {
+    fn on_matched(&mut self, from: MemberId, index: LogIndex, counts_again: bool) {
         let first = self.log.first_index();
         let progress = self.peers.get_mut(&from).expect("caller found it");
         let news = progress.on_matched(index);
@@ -228,7 +230,7 @@ impl Raft {
             ProgressState::Probe => progress.become_replicate(),
             // The log can be followed on from there, whichever snapshot or append brought it.
             ProgressState::Snapshot if index.next() >= first => progress.become_replicate(),
-            _ if !news => return,
+            _ if !news && !counts_again => return,
             _ => {}
         }
         if !self.maybe_commit() {

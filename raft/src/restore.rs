@@ -1,5 +1,7 @@
 //! What a member is built from at start, and the checks that keep a damaged disk from becoming a wrong member.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::confchange::{ConfChange, ConfChangeOp};
@@ -59,7 +61,8 @@ pub enum RestoreError {
     },
     /// A vote without a term, or for nobody.
     BadVote,
-    /// Entries known committed are missing. With one voter this proves loss.
+    /// Entries known committed are missing. With one voter this proves loss; in a group, where a commit index may be
+    /// ahead of the own disk, the caller lowers the hint to what it found.
     CommitBeyondLog {
         /// The commit index found.
         commit: LogIndex,
@@ -90,6 +93,34 @@ pub enum RestoreError {
     /// A new cluster must count this member among its founders.
     NotAFounder,
 }
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "configuration: {error}"),
+            Self::Absurd => f.write_str("a term or index beyond all reason"),
+            Self::Disorder { index } => write!(f, "entry {index} is out of order"),
+            Self::TermBeyondHardState { last_term, term } => {
+                write!(f, "the last entry is of term {last_term}, the hard state of term {term}")
+            }
+            Self::BadVote => f.write_str("a vote without a term, or for nobody"),
+            Self::CommitBeyondLog { commit, last } => {
+                write!(f, "entries up to {commit} are committed, the log ends at {last}")
+            }
+            Self::AppliedBeyondLog { applied, last } => {
+                write!(f, "entries up to {applied} are applied, the log ends at {last}")
+            }
+            Self::AppliedBehindLog { applied, boundary } => {
+                write!(f, "entries up to {applied} are applied, the log begins after {boundary}")
+            }
+            Self::BadConfState => f.write_str("the member lists are not ascending or not disjoint"),
+            Self::BadConfChange { index } => write!(f, "entry {index} is no membership change"),
+            Self::NotAFounder => f.write_str("this member is not among the founders"),
+        }
+    }
+}
+
+impl std::error::Error for RestoreError {}
 
 impl Restored {
     pub(crate) fn check(&self) -> Result<(), RestoreError> {

@@ -28,6 +28,10 @@ enum Event {
     Restart(u8),
     Isolate(u8),
     Heal,
+    /// The leader is cut off and goes on proposing, while time passes for the others.
+    Depose(u8),
+    /// Applying stops, or goes on.
+    Hold(u8, bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -47,7 +51,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<u8>().prop_map(Event::Compact),
         1 => any::<u8>().prop_map(Event::Restart),
         2 => any::<u8>().prop_map(Event::Isolate),
-        3 => Just(Event::Heal),
+        8 => Just(Event::Heal),
+        2 => any::<u8>().prop_map(Event::Depose),
+        3 => (any::<u8>(), any::<bool>()).prop_map(|(id, holds)| Event::Hold(id, holds)),
     ]
 }
 
@@ -58,16 +64,7 @@ fn happen(cluster: &mut Cluster, event: &Event) {
     let leader = |cluster: &Cluster, n: u8| cluster.leader().filter(|_| n > 32).unwrap_or(pick(n));
     let on_wire = |cluster: &Cluster, n: u8| n as usize % cluster.wire.len().max(1);
     match *event {
-        Event::Turn(bits) => {
-            for (n, id) in ids.into_iter().enumerate() {
-                cluster.write(id);
-                if bits >> n & 1 == 1 {
-                    cluster.persist(id);
-                }
-                cluster.observe(id);
-            }
-            (0..cluster.wire.len()).for_each(|_| cluster.deliver(0));
-        }
+        Event::Turn(bits) => turn(cluster, bits),
         Event::Tick(id, times) => (0..times).for_each(|_| cluster.tick(pick(id))),
         Event::Deliver(n) => cluster.deliver(on_wire(cluster, n)),
         Event::Drop(n) => {
@@ -119,12 +116,43 @@ fn happen(cluster: &mut Cluster, event: &Event) {
         Event::Restart(id) => cluster.restart(pick(id)),
         Event::Isolate(id) => cluster.isolate(pick(id)),
         Event::Heal => cluster.heal(),
+        Event::Depose(n) => depose(cluster, n),
+        Event::Hold(id, holds) => {
+            cluster.node(pick(id)).applies = !holds;
+            cluster.observe(pick(id));
+        }
     }
+}
+
+fn turn(cluster: &mut Cluster, bits: u8) {
+    for (n, id) in cluster.ids().into_iter().enumerate() {
+        cluster.write(id);
+        if bits >> n & 1 == 1 {
+            cluster.persist(id);
+        }
+        cluster.observe(id);
+    }
+    (0..cluster.wire.len()).for_each(|_| cluster.deliver(0));
+}
+
+fn depose(cluster: &mut Cluster, n: u8) {
+    let Some(leader) = cluster.leader() else { return };
+    cluster.isolate(leader);
+    for _ in 0..n % 4 {
+        let _ = cluster.propose(leader, &["lost"]);
+        turn(cluster, n);
+    }
+    for id in cluster.ids().into_iter().filter(|&id| id != leader) {
+        (0..10 + n % 12).for_each(|_| cluster.tick(id));
+    }
+    (0..4 + n % 4).for_each(|_| turn(cluster, u8::MAX));
+    cluster.rejoin(leader);
 }
 
 /// Faults are over: within a few election timeouts somebody leads, and what it accepts reaches everybody.
 fn must_recover(cluster: &mut Cluster) {
     cluster.heal();
+    cluster.nodes.values_mut().for_each(|node| node.applies = true);
     cluster.settle();
     for _ in 0..20 {
         cluster.pass(10);
@@ -176,5 +204,10 @@ proptest! {
     #[test]
     fn three_voters_keep_the_invariants(events in proptest::collection::vec(event(), 1..500)) {
         run(&[1, 2, 3], &events);
+    }
+
+    #[test]
+    fn five_voters_keep_the_invariants(events in proptest::collection::vec(event(), 1..500)) {
+        run(&[1, 2, 3, 4, 5], &events);
     }
 }

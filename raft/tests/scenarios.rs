@@ -40,4 +40,5 @@ scenarios! {
     snapshot,
     transfer,
     check_quorum,
+    forgotten_removal,
 }

@@ -108,7 +108,6 @@ impl Cluster {
     /// A member that knows nothing yet and waits to be added.
     pub fn join(&mut self, id: u64) {
         self.start(id, Disk::default());
-        self.observe(id);
     }
 
     fn found(&mut self, id: u64, ids: &[u64]) {
@@ -118,7 +117,13 @@ impl Cluster {
         self.observe(id);
     }
 
-    fn start(&mut self, id: u64, disk: Disk) {
+    /// Starts a member on what its disk holds.
+    pub fn start(&mut self, id: u64, disk: Disk) {
+        self.restore(id, disk);
+        self.observe(id);
+    }
+
+    fn restore(&mut self, id: u64, disk: Disk) {
         let restored = Restored {
             hard_state: disk.hard_state,
             conf_state: disk.conf_state.clone(),
@@ -287,7 +292,7 @@ impl Cluster {
     /// The process dies: memory and uncompleted writes are lost, messages already sent are not. It starts at once.
     pub fn restart(&mut self, id: u64) {
         let Node { disk, applies, slow, .. } = self.nodes.remove(&id).expect("running member");
-        self.start(id, disk);
+        self.restore(id, disk);
         let node = self.node(id);
         (node.applies, node.slow) = (applies, slow);
         self.observe(id);

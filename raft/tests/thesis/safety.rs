@@ -1,0 +1,60 @@
+//! §3.6 safety: who may lead, and what counts as committed.
+
+use crate::player::*;
+
+#[test]
+fn vote_requests_carry_the_end_of_the_log_and_wait_for_it() {
+    let mut raft = member_with(plain_config(), 3, 4, &[1, 2, 4]);
+    raft.campaign();
+    assert_eq!(raft.poll_message(), None, "a claim about the log waits until it is durable");
+    let sent = run(&mut raft);
+    let to: Vec<u64> = sent.iter().map(|message| message.to.0).collect();
+    assert_eq!(to, [2, 3]);
+    assert!(sent.iter().all(|message| message.term == Term(5) && message.payload == vote(3, 4)), "{sent:?}");
+}
+
+#[test]
+fn votes_go_to_logs_at_least_as_complete() {
+    let check = |log: &[u64], last: (u64, u64), expected: bool| {
+        for request in [vote(last.0, last.1), pre_vote(last.0, last.1)] {
+            let mut raft = member(3, 5, log);
+            assert_eq!(granted(&step(&mut raft, 2, 6, request)), Some(expected), "{log:?} asked by {last:?}");
+        }
+    };
+    check(&[1], (1, 1), true);
+    check(&[1], (2, 1), true);
+    check(&[1, 1], (1, 1), false);
+    check(&[1], (1, 2), true);
+    check(&[1], (2, 2), true);
+    check(&[1, 1], (1, 2), true);
+    check(&[2], (1, 1), false);
+    check(&[2], (2, 1), false);
+    check(&[1, 2], (1, 1), false);
+    check(&[], (0, 0), true);
+}
+
+#[test]
+fn a_vote_leaves_when_it_is_durable() {
+    let mut raft = member(3, 1, &[1]);
+    let message = Message { from: MemberId(2), to: MemberId(1), term: Term(2), payload: vote(1, 1) };
+    raft.step(message).unwrap();
+    assert_eq!(raft.poll_message(), None);
+    let write = raft.poll_append().unwrap();
+    assert_eq!((write.hard_state.term, write.hard_state.vote), (Term(2), Some(MemberId(2))));
+    assert_eq!(raft.poll_message(), None);
+    raft.persisted(write.position);
+    assert_eq!(granted(&[raft.poll_message().unwrap()]), Some(true));
+}
+
+/// Figure 3.7 (8 in the paper): a majority holding an old entry does not commit it.
+#[test]
+fn only_entries_of_the_own_term_are_counted() {
+    let check = |acknowledged: u64, expected: u64| {
+        let mut raft = leader(3, 4, &[1, 2]);
+        step(&mut raft, 2, 4, matched(acknowledged));
+        assert_eq!(raft.commit_index(), LogIndex(expected), "{acknowledged} acknowledged");
+    };
+    check(1, 0);
+    check(2, 0);
+    check(3, 3);
+}
