@@ -13,6 +13,12 @@ use super::{Error, Root};
 /// Pages in a vector.
 mod pages;
 
+/// Pages that are any bytes.
+mod hostile;
+
+/// The typed face of the tree.
+mod facade;
+
 use pages::{Random, TestPages};
 
 type Model = BTreeMap<Vec<u8>, (Vec<u8>, bool)>;
