@@ -62,6 +62,7 @@ impl Payload<'_> {
 }
 
 impl<'a> Node<'a> {
+    #[inline]
     pub fn open(no: PageNo, page: &'a Page) -> Result<Node<'a>, Error> {
         let damaged = |what| Err(Error::Damaged { page: no, what });
         if page[FORMAT] != FORMAT_VERSION || !matches!(page[KIND], LEAF | INNER) {
@@ -101,6 +102,11 @@ impl<'a> Node<'a> {
         Error::Damaged { page: self.no, what }
     }
 
+    /// Where slots end and entries begin: what is between has no meaning.
+    pub fn gap_range(&self) -> std::ops::Range<usize> {
+        self.heap - self.gap()..self.heap
+    }
+
     /// Bytes between slots and entries.
     pub fn gap(&self) -> usize {
         self.heap - PREFIX - self.prefix.len() - self.slots.len() * SLOT
@@ -112,10 +118,13 @@ impl<'a> Node<'a> {
     }
 
     /// The entry in slot `i`, which is below [`Node::count`].
+    #[inline(always)]
     pub fn entry(&self, i: usize) -> Result<Entry<'a>, Error> {
         self.decode(&self.slots[i]).ok_or_else(|| self.damaged("an entry reaches outside its page"))
     }
 
+    // Inlined, a search makes of an entry only what its comparison needs: a third of its time.
+    #[inline(always)]
     fn decode(&self, slot: &[u8; SLOT]) -> Option<Entry<'a>> {
         let [h0, h1, h2, h3, offset @ ..] = *slot;
         let at = usize::from(u16::from_le_bytes(offset));
@@ -220,6 +229,7 @@ impl Entry<'_> {
     }
 
     /// Orders the entry's key against one with the same head, given in whole and behind the prefix.
+    #[inline(always)]
     fn compare<R: ReadPages>(&self, pages: &R, suffix: &[u8], key: &[u8]) -> Result<Ordering, Error> {
         let in_page = match self.tail {
             None => suffix,
