@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::Error;
-use super::layout::{CAPACITY, CHILD, Chain, Child, INNER, PREFIX_MAX, common};
+use super::layout::{CAPACITY, Chain, Child, INNER, PREFIX_MAX, common};
 use super::node::{self, NewKey, Node, Payload};
 use crate::map::page::Page;
 
@@ -163,14 +163,16 @@ impl Items {
         }
     }
 
+    /// The child in entry `i` of an inner page.
+    pub fn child(&self, i: usize) -> Option<Child> {
+        self.payload(i).bytes.try_into().ok().map(Child::decode)
+    }
+
     /// Live keys in or below those in `range`, taken as a page of this kind.
     pub fn live(&self, range: Range<usize>, kind: u8) -> u64 {
-        let live = |i| {
-            let payload = self.payload(i);
-            match <&[u8; CHILD]>::try_from(payload.bytes) {
-                Ok(child) if kind == INNER => Child::decode(child).live,
-                _ => payload.live.into(),
-            }
+        let live = |i| match self.child(i) {
+            Some(child) if kind == INNER => child.live,
+            _ => self.payload(i).live.into(),
         };
         range.map(live).fold(0, u64::wrapping_add)
     }

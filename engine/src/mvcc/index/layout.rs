@@ -1,6 +1,6 @@
 //! The bytes of a tree page, format 1. All integers are little-endian but the key heads.
 //!
-//! A leaf or an inner page is slotted: slots grow up from the header, entries grow down from the page's prefix.
+//! A leaf or an inner page is slotted: slots grow up from the prefix, entries grow down from the end.
 //!
 //! ```text
 //!    0 ┌──────────────────────────────────────────────┐
@@ -10,13 +10,13 @@
 //!   22 ├──────┴────────┼───────────┼──────────────────┤
 //!      │ garbage u16   │ prefix u16│ zero (6 bytes)   │  garbage: bytes of removed entries, prefix: its length
 //!   32 ├───────────────┴───────────┴──────────────────┤
+//!      │ prefix: what all keys of the page begin with │  next to the header, in the cache line a search reads first
+//!      ├──────────────────────────────────────────────┤ 32 + prefix
 //!      │ slots: count × { head 4 B, offset u16 }      │  head: first key bytes behind the prefix, zero-padded,
 //!      ├──────────────────────────────────────────────┤  big-endian so that it compares as a number
 //!      │ free                                         │
 //!      ├──────────────────────────────────────────────┤ heap
 //!      │ entries                                      │
-//!      ├──────────────────────────────────────────────┤ 4096 - prefix
-//!      │ prefix: what all keys of the page begin with │
 //! 4096 └──────────────────────────────────────────────┘
 //!
 //! entry ┌─────────┬─────────────┬─────────┬──────────────┬─────────────────────────────┐
@@ -60,7 +60,8 @@ pub(super) const COUNT: usize = FORMAT + 1;
 pub(super) const HEAP: usize = COUNT + 2;
 pub(super) const GARBAGE: usize = HEAP + 2;
 pub(super) const PREFIX_LEN: usize = GARBAGE + 2;
-pub(super) const SLOTS: usize = PREFIX_LEN + 2 + 6;
+/// Where the prefix begins, and behind it the slots.
+pub(super) const PREFIX: usize = PREFIX_LEN + 2 + 6;
 
 pub(super) const CHUNK_LEN: usize = FORMAT + 1;
 pub(super) const CHUNK_NEXT: usize = CHUNK_LEN + 2;
@@ -85,7 +86,7 @@ pub(super) const LIVE: u16 = 1 << 15;
 pub(super) const CHAINED: u16 = 1 << 14;
 
 /// Bytes of a leaf or inner page for slots, entries and prefix.
-pub(super) const CAPACITY: usize = PAGE_SIZE - SLOTS;
+pub(super) const CAPACITY: usize = PAGE_SIZE - PREFIX;
 /// Data bytes of an overflow page.
 pub(super) const CHUNK: usize = PAGE_SIZE - CHUNK_DATA;
 
@@ -105,7 +106,7 @@ pub(super) const HEIGHT_MAX: usize = 24;
 /// Bytes of the largest entry with its slot.
 pub(super) const ENTRY_MAX: usize = SLOT + ENTRY_HEADER + VALUE_INLINE_MAX + KEY_INLINE_MAX;
 
-const _: () = assert!(SLOTS == 32 && SLOT == 6 && CHUNK_DATA == 24);
+const _: () = assert!(PREFIX == 32 && SLOT == 6 && CHUNK_DATA == 24);
 // A stem behind a prefix fills the head, so that heads order keys whose tails are elsewhere.
 const _: () = assert!(STEM_LONG - PREFIX_MAX >= HEAD && STEM_LONG < KEY_INLINE_MAX);
 // A page that overflows by one entry splits into two that fit, wherever the cut falls next to the middle.
@@ -163,6 +164,11 @@ pub(super) fn u16_at(page: &[u8; PAGE_SIZE], at: usize) -> usize {
 pub(super) fn set_u16(page: &mut [u8; PAGE_SIZE], at: usize, value: usize) {
     let value = u16::try_from(value).expect("offsets and lengths within a page fit 16 bits");
     page[at..at + 2].copy_from_slice(&value.to_le_bytes());
+}
+
+/// Where slot `i` is.
+pub(super) fn slot_at(page: &[u8; PAGE_SIZE], i: usize) -> usize {
+    PREFIX + u16_at(page, PREFIX_LEN) + i * SLOT
 }
 
 /// The part of `key` that is in its page.

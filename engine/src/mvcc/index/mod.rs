@@ -41,6 +41,9 @@ pub mod cursor;
 /// Put and remove.
 pub mod write;
 
+/// A tree from entries in order.
+pub mod bulk;
+
 /// Which tables share the tree.
 pub mod table;
 

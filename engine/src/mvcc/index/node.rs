@@ -7,9 +7,9 @@ use std::cmp::Ordering;
 
 use super::Error;
 use super::layout::{
-    CHAIN, CHAINED, CHILD, COUNT, Chain, Child, ENTRY_HEADER, FORMAT, FORMAT_VERSION, GARBAGE, HEAD, HEAP,
-    INNER, KEY_INLINE_MAX, KIND, LEAF, LIVE, LONG, PREFIX_LEN, PREFIX_MAX, SLOT, SLOTS, STEM_LONG, head,
-    set_u16, stem, tail, u16_at,
+    CAPACITY, CHAIN, CHAINED, CHILD, COUNT, Chain, Child, ENTRY_HEADER, FORMAT, FORMAT_VERSION, GARBAGE,
+    HEAD, HEAP, INNER, KEY_INLINE_MAX, KIND, LEAF, LIVE, LONG, PREFIX, PREFIX_LEN, PREFIX_MAX, SLOT,
+    STEM_LONG, head, set_u16, slot_at, stem, tail, u16_at,
 };
 use super::overflow;
 use crate::map::page::{PAGE_SIZE, Page, PageNo, ReadPages};
@@ -62,6 +62,7 @@ impl Payload<'_> {
 }
 
 impl<'a> Node<'a> {
+    #[inline]
     pub fn open(no: PageNo, page: &'a Page) -> Result<Node<'a>, Error> {
         let damaged = |what| Err(Error::Damaged { page: no, what });
         if page[FORMAT] != FORMAT_VERSION || !matches!(page[KIND], LEAF | INNER) {
@@ -71,16 +72,18 @@ impl<'a> Node<'a> {
         if prefix_len > PREFIX_MAX {
             return damaged("the prefix is too long");
         }
-        let (body, prefix) = page.split_at(PAGE_SIZE - prefix_len);
-        let (heap, slots_end) = (u16_at(page, HEAP), SLOTS + SLOT * u16_at(page, COUNT));
-        if slots_end > heap || heap > body.len() {
-            return damaged("slots, entries and prefix overlap");
+        let (heap, count) = (u16_at(page, HEAP), u16_at(page, COUNT));
+        let Some(slots) = page.get(PREFIX + prefix_len..PREFIX + prefix_len + count * SLOT) else {
+            return damaged("slots reach outside the page");
+        };
+        if PREFIX + prefix_len + slots.len() > heap || heap > PAGE_SIZE {
+            return damaged("slots and entries overlap");
         }
-        if page[KIND] == INNER && slots_end == SLOTS {
+        if page[KIND] == INNER && count == 0 {
             return damaged("an inner page has no child");
         }
-        let (slots, _) = body[SLOTS..slots_end].as_chunks();
-        Ok(Node { no, page, heap, slots, prefix })
+        let prefix = &page[PREFIX..PREFIX + prefix_len];
+        Ok(Node { no, page, heap, slots: slots.as_chunks().0, prefix })
     }
 
     pub fn is_leaf(&self) -> bool {
@@ -99,21 +102,29 @@ impl<'a> Node<'a> {
         Error::Damaged { page: self.no, what }
     }
 
+    /// Where slots end and entries begin: what is between has no meaning.
+    pub fn gap_range(&self) -> std::ops::Range<usize> {
+        self.heap - self.gap()..self.heap
+    }
+
     /// Bytes between slots and entries.
     pub fn gap(&self) -> usize {
-        self.heap - SLOTS - self.slots.len() * SLOT
+        self.heap - PREFIX - self.prefix.len() - self.slots.len() * SLOT
     }
 
     /// Bytes that slots, entries and prefix take, those of removed entries left out.
     pub fn used(&self) -> usize {
-        (PAGE_SIZE - SLOTS).saturating_sub(self.gap() + u16_at(self.page, GARBAGE))
+        CAPACITY.saturating_sub(self.gap() + u16_at(self.page, GARBAGE))
     }
 
     /// The entry in slot `i`, which is below [`Node::count`].
+    #[inline(always)]
     pub fn entry(&self, i: usize) -> Result<Entry<'a>, Error> {
         self.decode(&self.slots[i]).ok_or_else(|| self.damaged("an entry reaches outside its page"))
     }
 
+    // Inlined, a search makes of an entry only what its comparison needs: a third of its time.
+    #[inline(always)]
     fn decode(&self, slot: &[u8; SLOT]) -> Option<Entry<'a>> {
         let [h0, h1, h2, h3, offset @ ..] = *slot;
         let at = usize::from(u16::from_le_bytes(offset));
@@ -218,6 +229,7 @@ impl Entry<'_> {
     }
 
     /// Orders the entry's key against one with the same head, given in whole and behind the prefix.
+    #[inline(always)]
     fn compare<R: ReadPages>(&self, pages: &R, suffix: &[u8], key: &[u8]) -> Result<Ordering, Error> {
         let in_page = match self.tail {
             None => suffix,
@@ -244,11 +256,10 @@ pub(super) struct NewKey<'a> {
 pub(super) fn init(page: &mut Page, kind: u8, prefix: &[u8]) {
     page[KIND] = kind;
     page[FORMAT] = FORMAT_VERSION;
-    page[PREFIX_LEN + 2..SLOTS].fill(0);
-    let heap = PAGE_SIZE - prefix.len();
-    page[heap..].copy_from_slice(prefix);
+    page[PREFIX_LEN + 2..PREFIX].fill(0);
+    page[PREFIX..PREFIX + prefix.len()].copy_from_slice(prefix);
     set_u16(page, COUNT, 0);
-    set_u16(page, HEAP, heap);
+    set_u16(page, HEAP, PAGE_SIZE);
     set_u16(page, GARBAGE, 0);
     set_u16(page, PREFIX_LEN, prefix.len());
 }
@@ -277,8 +288,8 @@ pub(super) fn insert(page: &mut Page, i: usize, key: NewKey<'_>, payload: Payloa
         end += part.len();
     }
 
-    let slot = SLOTS + i * SLOT;
-    page.copy_within(slot..SLOTS + count * SLOT, slot + SLOT);
+    let (slot, end) = (slot_at(page, i), slot_at(page, count));
+    page.copy_within(slot..end, slot + SLOT);
     page[slot..slot + HEAD].copy_from_slice(&head(suffix));
     set_u16(page, slot + HEAD, at);
     set_u16(page, HEAP, at);
@@ -288,15 +299,15 @@ pub(super) fn insert(page: &mut Page, i: usize, key: NewKey<'_>, payload: Payloa
 /// Takes the entry out of slot `i`; `size` is its [`Entry::size`].
 pub(super) fn remove(page: &mut Page, i: usize, size: usize) {
     let count = u16_at(page, COUNT);
-    let slot = SLOTS + i * SLOT;
-    page.copy_within(slot + SLOT..SLOTS + count * SLOT, slot);
+    let (slot, end) = (slot_at(page, i), slot_at(page, count));
+    page.copy_within(slot + SLOT..end, slot);
     set_u16(page, COUNT, count - 1);
     set_u16(page, GARBAGE, (u16_at(page, GARBAGE) + size - SLOT).min(PAGE_SIZE));
 }
 
 /// Overwrites the payload in slot `i` by one of the same length; the entry was decoded before.
 pub(super) fn set_payload(page: &mut Page, i: usize, payload: Payload<'_>) {
-    let at = u16_at(page, SLOTS + i * SLOT + HEAD);
+    let at = u16_at(page, slot_at(page, i) + HEAD);
     page[at + 2..at + ENTRY_HEADER].copy_from_slice(&payload_word(payload).to_le_bytes());
     let at = at + ENTRY_HEADER;
     page[at..at + payload.bytes.len()].copy_from_slice(payload.bytes);

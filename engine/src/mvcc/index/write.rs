@@ -12,7 +12,7 @@ use super::layout::{CAPACITY, CHAIN, Chain, Child, INNER, LEAF, SLOT, VALUE_INLI
 use super::node::{self, NewKey, Node, Payload};
 use super::read::{Path, Step, TWICE, open, walk};
 use super::{Error, Root, items::Items, overflow};
-use crate::map::page::{PAGE_HEADER, Page, PageNo, ReadPages, WritePages};
+use crate::map::page::{PAGE_HEADER, PAGE_SIZE, Page, PageNo, ReadPages, WritePages};
 
 /// A page that uses fewer bytes looks for a sibling to merge with.
 const MERGE_BELOW: usize = CAPACITY / 4;
@@ -399,9 +399,15 @@ fn own<W: WritePages>(pages: &mut W, no: PageNo) -> Result<PageNo, Error> {
     if pages.is_private(no) {
         return Ok(no);
     }
-    let copy: Page = *resident(pages, no);
+    // By way of the stack, because the memory lends one page at a time. The gap, a third of the page, is left out.
+    let gap = Node::open(no, resident(pages, no))?.gap_range();
+    let mut copy: Page = [0; PAGE_SIZE];
+    copy[..gap.start].copy_from_slice(&resident(pages, no)[..gap.start]);
+    copy[gap.end..].copy_from_slice(&resident(pages, no)[gap.end..]);
     let new = pages.allocate();
-    pages.page_mut(new)[PAGE_HEADER..].copy_from_slice(&copy[PAGE_HEADER..]);
+    let page = pages.page_mut(new);
+    page[PAGE_HEADER..gap.start].copy_from_slice(&copy[PAGE_HEADER..gap.start]);
+    page[gap.end..].copy_from_slice(&copy[gap.end..]);
     pages.retire(no);
     Ok(new)
 }

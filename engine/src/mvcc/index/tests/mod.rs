@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::bulk::Builder;
 use super::check::{Report, check};
 use super::cursor::{Cursor, From};
 use super::read::{count, get};
@@ -12,6 +13,12 @@ use super::{Error, Root};
 
 /// Pages in a vector.
 mod pages;
+
+/// Pages that are any bytes.
+mod hostile;
+
+/// The typed face of the tree.
+mod facade;
 
 use pages::{Random, TestPages};
 
@@ -235,6 +242,32 @@ fn loads_in_any_order_fill_their_pages() {
     let mut shuffled: Vec<_> = (0..count).collect();
     shuffled.sort_by_cached_key(|_| random.next());
     check("shuffled", &mut shuffled.into_iter(), 0.6..0.75);
+}
+
+#[test]
+fn a_bulk_load_is_the_same_tree() {
+    for keys in [0, 1, 2, 30, if cfg!(miri) { 60 } else { 8000 }] {
+        let mut world = World::new(0);
+        let entry = |n: usize| (key_of(n), (value_of(n), n % 3 < 2));
+        world.model = (0..keys).map(entry).collect();
+        let mut builder = Builder::default();
+        for (i, (key, (value, live))) in world.model.iter().enumerate() {
+            builder.push(&mut world.pages, key, value, *live);
+            if i % 100 == 0 {
+                world.pages.publish();
+            }
+        }
+        world.root = builder.finish(&mut world.pages);
+        world.publish();
+        let report = world.verify();
+        assert!(keys < 8000 || report.fill() > 0.6, "{report:?}");
+        for n in 0..keys.min(50) {
+            world.put(&key_of(n * 3 + 1), b"changed", true);
+            world.remove(&key_of(n * 5));
+        }
+        world.verify();
+        world.verify_snapshot();
+    }
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct TestPages {
     resident: Vec<bool>,
     /// Misses answered so far.
     pub misses: Cell<u64>,
+    /// Pages were damaged on purpose, so one may be reached, and retired, twice.
+    pub damaged: bool,
 }
 
 impl TestPages {
@@ -43,7 +45,8 @@ impl TestPages {
         // The meta pages are nobody's.
         let meta = || Box::new([0xee; PAGE_SIZE]);
         let states = vec![State::Free; 2];
-        TestPages { pages: vec![meta(), meta()], states, resident: vec![true; 2], misses: Cell::new(0) }
+        let (resident, misses) = (vec![true; 2], Cell::new(0));
+        TestPages { pages: vec![meta(), meta()], states, resident, misses, damaged: false }
     }
 
     /// Ends the batch: its pages are now immutable.
@@ -86,6 +89,12 @@ impl TestPages {
 
     pub fn bring_in_all(&mut self) {
         self.resident.fill(true);
+    }
+
+    /// Overwrites a page behind the tree's back.
+    pub fn damage(&mut self, no: PageNo, change: impl FnOnce(&mut Page)) {
+        self.damaged = true;
+        change(&mut self.pages[no.0 as usize]);
     }
 
     /// Pages of the newest version.
@@ -141,6 +150,7 @@ impl WritePages for TestPages {
         match self.states[at] {
             State::Private => self.free(at),
             State::Published => self.states[at] = State::Retired,
+            _ if self.damaged => {}
             state => panic!("page {at} was retired when {state:?}"),
         }
     }
