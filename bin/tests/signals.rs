@@ -51,7 +51,11 @@ impl Running {
         let mut line = String::new();
         while line.trim() != wanted {
             line.clear();
-            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "the child ended before it said {wanted}");
+            assert_ne!(
+                self.lines.read_line(&mut line).unwrap(),
+                0,
+                "the child ended before it said {wanted}"
+            );
         }
     }
 
