@@ -135,7 +135,7 @@ impl<M> Labelled<M> {
 
     /// The row of these values, one for each label. On a hot path keep it: finding it costs a search.
     ///
-    /// After [`LABELLED_ROWS_MAX`] rows, every new combination shares one whose labels all say `other`.
+    /// After 128 rows, every new combination shares one whose labels all say `other`.
     pub fn row(&self, values: &[&str]) -> Rc<M> {
         assert_eq!(values.len(), self.labels.len(), "values {values:?} for labels {:?}", self.labels);
         let mut key: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
