@@ -17,7 +17,8 @@ mod kind;
 mod table;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
+use std::process::ExitCode;
 
 pub use gates::{GATES, Gate, Stage};
 pub use kind::Kind;
@@ -59,6 +60,15 @@ pub struct Answer {
     pub stderr: String,
     /// Exit status.
     pub code: u8,
+}
+
+impl Answer {
+    /// Prints both texts; what a closed pipe refuses is nobody's loss. The exit status is the caller's to return.
+    pub fn print(&self) -> ExitCode {
+        let _ = io::stdout().write_all(self.stdout.as_bytes());
+        let _ = io::stderr().write_all(self.stderr.as_bytes());
+        ExitCode::from(self.code)
+    }
 }
 
 /// One line for the log, noted before there is a logger.

@@ -32,3 +32,6 @@ pub mod notify;
 
 // The wish to end, and the end.
 pub mod signals;
+
+// Numbers for Prometheus.
+pub mod metrics;
