@@ -26,9 +26,6 @@ use crate::pb::wire::{VARINT_LEN_MAX, len_field_len, len_tag, write_varint};
 
 /// Field numbers of the answers.
 pub(super) mod field {
-    /// Of every answer.
-    pub const HEADER: u32 = 1;
-
     pub const RANGE_KVS: u32 = 2;
     pub const RANGE_MORE: u32 = 3;
     pub const RANGE_COUNT: u32 = 4;
@@ -310,9 +307,7 @@ impl<R: Records + ?Sized> Plan<'_, R> {
     }
 
     fn header(&mut self, header: Header) {
-        let end = self.back.mark();
-        header.put_back(&mut self.back);
-        self.back.close(field::HEADER, end);
+        self.back.bytes(header.field().as_slice());
     }
 
     fn list(&mut self, number: u32, list: KvList) {

@@ -113,12 +113,12 @@ pub fn encode_whole(
 }
 
 fn put(
-    head: Header,
+    header: Header,
     answer: &PutAnswer,
     records: &(impl Records + ?Sized),
     out: &mut Vec<u8>,
 ) -> Result<(), Cold> {
-    header(head, out);
+    out.extend_from_slice(header.field().as_slice());
     if let Some(seq) = answer.prev {
         let record = records.record(seq)?;
         put_len_prefix(out, field::PUT_PREV_KV, record.wire.len() as u64);
@@ -128,14 +128,14 @@ fn put(
 }
 
 fn range(
-    head: Header,
+    header: Header,
     kvs: &KvList,
     more: bool,
     count: i64,
     records: &(impl Records + ?Sized),
     out: &mut Vec<u8>,
 ) -> Result<(), Cold> {
-    header(head, out);
+    out.extend_from_slice(header.field().as_slice());
     list(field::RANGE_KVS, kvs, records, out)?;
     put_varint_field(out, field::RANGE_MORE, u64::from(more));
     put_varint_field(out, field::RANGE_COUNT, count as u64);
@@ -143,19 +143,14 @@ fn range(
 }
 
 fn delete_range(
-    head: Header,
+    header: Header,
     answer: &DeleteAnswer,
     records: &(impl Records + ?Sized),
     out: &mut Vec<u8>,
 ) -> Result<(), Cold> {
-    header(head, out);
+    out.extend_from_slice(header.field().as_slice());
     put_varint_field(out, field::DELETE_DELETED, answer.deleted as u64);
     list(field::DELETE_PREV_KVS, &answer.prev, records, out)
-}
-
-fn header(header: Header, out: &mut Vec<u8>) {
-    put_len_prefix(out, field::HEADER, header.encoded_len());
-    header.put(out);
 }
 
 fn list(
@@ -226,9 +221,7 @@ mod tests {
         let mut encoder = Encoder::new(ORIGIN, answer, &Store::default()).unwrap();
         let mut out = Vec::new();
         assert_eq!(encoder.fill(&Store::default(), &mut out, 1000), Fill::Done);
-        let mut expected = Vec::new();
-        header(ORIGIN.at(Revision(5)), &mut expected);
-        assert_eq!(out, expected);
+        assert_eq!(out, ORIGIN.at(Revision(5)).field().as_slice());
     }
 
     #[test]
