@@ -20,7 +20,7 @@ use engine::response::{DeleteAnswer, KvList, Kvs, OpAnswer, PutAnswer, RangeAnsw
 use engine::types::Seq;
 
 use super::header::{Header, Origin};
-use super::records::{Cold, Records, WalkLen};
+use super::records::{Cold, RecordRef, Records, WalkLen};
 use crate::pb::back::Back;
 use crate::pb::wire::{VARINT_LEN_MAX, len_field_len, len_tag, write_varint};
 
@@ -49,8 +49,6 @@ pub struct Encoder {
     skeleton_done: usize,
     /// The last cut is the next one.
     cuts: Vec<Cut>,
-    /// Bytes of the current record handed out.
-    record_done: usize,
     /// Bytes of the answer.
     encoded_len: u64,
     /// Bytes of the answer not handed out yet.
@@ -68,6 +66,8 @@ struct Cut {
     seqs: Vec<Seq>,
     /// Records of `seqs` handed out.
     seqs_done: usize,
+    /// Bytes of the next record handed out.
+    record_done: usize,
     keys_only: bool,
     /// Yields further batches.
     walk: Option<Box<Walk>>,
@@ -124,11 +124,8 @@ impl Encoder {
             let step = self.step(records, out, end);
             self.remaining -= (out.len() - before) as u64;
             if let Some(fill) = step {
-                assert!(
-                    fill != Fill::Done || self.remaining == 0,
-                    "{} bytes were promised too many",
-                    self.remaining
-                );
+                let left = self.remaining;
+                assert!(fill != Fill::Done || left == 0, "the answer is {left} bytes shorter than planned");
                 return fill;
             }
         }
@@ -151,9 +148,7 @@ impl Encoder {
     /// Hands out one piece: skeleton up to the next cut, or (a part of) one record.
     fn step(&mut self, records: &(impl Records + ?Sized), out: &mut Vec<u8>, end: usize) -> Option<Fill> {
         let skeleton_end = self.cuts.last().map_or(self.skeleton.len(), |cut| cut.at);
-        let piece = &self.skeleton[self.skeleton_done..skeleton_end];
-        let copied = copy(&[piece], 0, out, end);
-        self.skeleton_done += copied;
+        self.skeleton_done += copy(&[&self.skeleton[..skeleton_end]], self.skeleton_done, out, end);
         if self.skeleton_done < skeleton_end {
             return Some(Fill::Full);
         }
@@ -167,23 +162,28 @@ impl Encoder {
             assert!(cut.walk.is_some(), "a list is {} bytes shorter than the index said", cut.remaining);
             return Some(Fill::WalkBatch);
         };
-        let record = match records.record(seq) {
-            Ok(record) => record,
-            Err(Cold(seq)) => return Some(Fill::Cold(seq)),
-        };
-        let (before, after) = record.parts(cut.keys_only);
-        let prefix = Prefix::new(cut.number, (before.len() + after.len()) as u64);
+        match records.record(seq) {
+            Ok(record) => cut.put(record, out, end),
+            Err(Cold(seq)) => Some(Fill::Cold(seq)),
+        }
+    }
+}
+
+impl Cut {
+    /// Hands out what is left of the current record, or as much as there is room for.
+    fn put(&mut self, record: RecordRef<'_>, out: &mut Vec<u8>, end: usize) -> Option<Fill> {
+        let (before, after) = record.parts(self.keys_only);
+        let prefix = Prefix::new(self.number, (before.len() + after.len()) as u64);
         let pieces = [prefix.bytes(), before, after];
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let copied = copy(&pieces, self.record_done, out, end);
+        assert!(copied as u64 <= self.remaining, "a record is longer than the index said");
+        self.remaining -= copied as u64;
         self.record_done += copied;
-        assert!(copied as u64 <= cut.remaining, "record {seq} is longer than the index said");
-        cut.remaining -= copied as u64;
-        if self.record_done < len {
+        if self.record_done < pieces.iter().map(|piece| piece.len()).sum() {
             return Some(Fill::Full);
         }
         self.record_done = 0;
-        cut.seqs_done += 1;
+        self.seqs_done += 1;
         None
     }
 }
@@ -329,7 +329,16 @@ impl<R: Records + ?Sized> Plan<'_, R> {
         encoded_len: u64,
     ) {
         let at = self.back.gap(encoded_len);
-        self.cuts.push(Cut { at, number, seqs, seqs_done: 0, keys_only, walk, remaining: encoded_len });
+        self.cuts.push(Cut {
+            at,
+            number,
+            seqs,
+            seqs_done: 0,
+            record_done: 0,
+            keys_only,
+            walk,
+            remaining: encoded_len,
+        });
     }
 
     fn finish(self) -> Encoder {
@@ -339,7 +348,7 @@ impl<R: Records + ?Sized> Plan<'_, R> {
         for cut in &mut cuts {
             cut.at = skeleton.len() - cut.at;
         }
-        Encoder { skeleton, skeleton_done: 0, cuts, record_done: 0, encoded_len, remaining: encoded_len }
+        Encoder { skeleton, skeleton_done: 0, cuts, encoded_len, remaining: encoded_len }
     }
 }
 
@@ -367,7 +376,7 @@ fn check_txn_warm(answer: &TxnAnswer, records: &(impl Records + ?Sized)) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::testing::{Draft, ORIGIN, Store, alarm_answer, any_draft, any_kv};
+    use crate::api::testing::{Draft, ORIGIN, Store, alarm_answer, any_draft, any_kv, walk};
     use crate::pb::mvccpb::KeyValue;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -428,7 +437,7 @@ mod tests {
             let Response::Range(answer) = answer else { unreachable!("a range was drafted") };
             let RangeAnswer { kvs: Kvs::List(list), .. } = answer else { unreachable!("drafts are lists") };
             store.walk = list;
-            let answer = RangeAnswer { kvs: Kvs::Walk(Box::new(Walk)), ..answer };
+            let answer = RangeAnswer { kvs: Kvs::Walk(walk()), ..answer };
             if cold {
                 store.chill_all();
             }
@@ -490,7 +499,7 @@ mod tests {
         let mut store = Store::default();
         store.records.insert(1, b"\x0a\x01k".to_vec());
         store.walk = KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false };
-        let kvs = Kvs::Walk(Box::new(Walk));
+        let kvs = Kvs::Walk(walk());
         let revision = engine::types::Revision(1);
         let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
         let mut encoder = Encoder::new(Origin::default(), answer, &store).unwrap();

@@ -191,6 +191,11 @@ pub fn any_draft() -> impl Strategy<Value = Draft> {
     })
 }
 
+/// A walk; what it yields is up to the store.
+pub fn walk() -> Box<Walk> {
+    Box::new(Walk)
+}
+
 /// An answer that lists alarms, and its message.
 pub fn alarm_answer() -> (Response, Vec<u8>) {
     let alarms = vec![(0, AlarmKind::NoSpace), (u64::MAX, AlarmKind::Corrupt)];
