@@ -10,8 +10,8 @@ use engine::request::{Compact, DeleteRange, Put, Range, Txn};
 use engine::response::{DeleteAnswer, KvList, Kvs, RangeAnswer, Response};
 use engine::types::Seq;
 
-use super::encoder::field;
 use super::header::{Header, Origin};
+use super::plan::field;
 use super::records::{Cold, Records};
 use crate::pb::hot;
 use crate::pb::wire::{Malformed, put_len_prefix, put_varint_field};
