@@ -60,18 +60,26 @@ mod tests {
         assert_eq!(message.members.iter().map(|m| m.id).collect::<Vec<_>>(), [7, u64::MAX]);
     }
 
-    /// Recorded from etcd 3.6.
+    /// Recorded from etcd 3.6.16.
     #[test]
-    fn a_member_is_etcds_to_the_byte() {
+    fn a_list_is_etcds_to_the_byte() {
+        let id = 13_049_071_153_751_544_597;
         let member = Member {
-            id: 5,
+            id,
             name: "default".into(),
-            peer_urls: vec!["http://a:1".into()],
-            client_urls: vec!["http://a:2".into()],
-            is_learner: true,
+            peer_urls: vec!["http://127.0.0.1:24380".into()],
+            client_urls: vec!["http://127.0.0.1:24379".into()],
+            is_learner: false,
         };
-        let expected = b"\x0a\0\x12\x25\x08\x05\x12\x07default\x1a\x0ahttp://a:1\x22\x0ahttp://a:2\x28\x01";
-        assert_eq!(member_list(Origin::default(), &[member]), expected);
+        let origin = Origin { cluster_id: 6_001_611_773_266_757_492, member_id: id, raft_term: 2 };
+        let hex: String = member_list(origin, &[member]).iter().map(|byte| format!("{byte:02x}")).collect();
+        let recorded = [
+            "0a1708f48ef88ac2c380a5531095a6a181bda2e78bb5012002",
+            "12440895a6a181bda2e78bb501120764656661756c74",
+            "1a16687474703a2f2f3132372e302e302e313a3234333830",
+            "2216687474703a2f2f3132372e302e302e313a3234333739",
+        ];
+        assert_eq!(hex, recorded.concat());
     }
 
     #[test]

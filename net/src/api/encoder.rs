@@ -1,9 +1,9 @@
 //! Answers of the KV service as bytes, of any size, in bounded memory.
 //!
-//! gRPC sends a message's length first. So an answer is planned before it is sent: everything but the records is
-//! written at once into a *skeleton*, back to front (see `Back`), with a *cut* wherever a list of records belongs.
-//! The lengths of the lists are known from the index, so the plan gives the exact length of the answer without reading
-//! a record. Then `Encoder::fill` hands out the bytes piece by piece, as windows open:
+//! gRPC sends a message's length first. So an answer is planned before it is sent (`plan`): everything but the records
+//! is written at once into a *skeleton*, with a *cut* wherever a list of records belongs. The lengths of the lists are
+//! known from the index, so the plan gives the exact length of the answer without reading a record. Then
+//! `Encoder::fill` hands out the bytes piece by piece, as windows open:
 //!
 //! ```text
 //! skeleton   header ─┐            ┌─ more, count, enclosing messages … ─┐           ┌─ …
@@ -15,34 +15,13 @@
 //! caller resumes when it is there.
 
 use engine::mvcc::range::LongList;
-use engine::request::AlarmKind;
-use engine::response::{DeleteAnswer, KvList, Kvs, OpAnswer, PutAnswer, RangeAnswer, Response, TxnAnswer};
+use engine::response::{KvList, Response};
 use engine::types::Seq;
 
-use super::header::{Header, Origin};
-use super::records::{Cold, Records};
-use crate::pb::back::Back;
-use crate::pb::wire::{VARINT_LEN_MAX, len_field_len, len_tag, write_varint};
-
-/// Field numbers of the answers.
-pub(super) mod field {
-    /// Of every answer.
-    pub const HEADER: u32 = 1;
-
-    pub const RANGE_KVS: u32 = 2;
-    pub const RANGE_MORE: u32 = 3;
-    pub const RANGE_COUNT: u32 = 4;
-
-    pub const PUT_PREV_KV: u32 = 2;
-
-    pub const DELETE_DELETED: u32 = 2;
-    pub const DELETE_PREV_KVS: u32 = 3;
-
-    pub const TXN_SUCCEEDED: u32 = 2;
-    pub const TXN_RESPONSES: u32 = 3;
-
-    pub const ALARM_ALARMS: u32 = 2;
-}
+use super::header::Origin;
+use super::plan::{Plan, plan};
+use super::records::{Cold, RecordRef, Records};
+use crate::pb::wire::{VARINT_LEN_MAX, len_tag, write_varint};
 
 /// An answer on its way out.
 #[derive(Debug)]
@@ -52,8 +31,6 @@ pub struct Encoder {
     skeleton_done: usize,
     /// The last cut is the next one.
     cuts: Vec<Cut>,
-    /// Bytes of the current record handed out.
-    record_done: usize,
     /// Bytes of the answer.
     encoded_len: u64,
     /// Bytes of the answer not handed out yet.
@@ -62,15 +39,17 @@ pub struct Encoder {
 
 /// A list of records in the skeleton.
 #[derive(Debug)]
-struct Cut {
-    /// Bytes of the skeleton before it.
-    at: usize,
+pub(super) struct Cut {
+    /// Bytes of the skeleton behind it.
+    behind: usize,
     /// Field number of each record.
     number: u32,
     /// Records in order; for a walk those of the current batch.
     seqs: Vec<Seq>,
     /// Records of `seqs` handed out.
     seqs_done: usize,
+    /// Bytes of the next record handed out.
+    record_done: usize,
     keys_only: bool,
     /// Yields further batches.
     walk: Option<Box<LongList>>,
@@ -101,12 +80,8 @@ impl Encoder {
         answer: Response,
         records: &(impl Records + ?Sized),
     ) -> Result<Encoder, (Response, Cold)> {
-        if let Err(cold) = check_prev_warm(&answer, records) {
-            return Err((answer, cold));
-        }
-        let mut plan = Plan { back: Back::default(), cuts: Vec::new(), records };
-        plan.response(origin, answer);
-        Ok(plan.finish())
+        let Plan { skeleton, cuts, encoded_len } = plan(origin, answer, records)?;
+        Ok(Encoder { skeleton, skeleton_done: 0, cuts, encoded_len, remaining: encoded_len })
     }
 
     /// Exact length of the answer in bytes.
@@ -127,11 +102,8 @@ impl Encoder {
             let step = self.step(records, out, end);
             self.remaining -= (out.len() - before) as u64;
             if let Some(fill) = step {
-                assert!(
-                    fill != Fill::Done || self.remaining == 0,
-                    "{} bytes were promised too many",
-                    self.remaining
-                );
+                let left = self.remaining;
+                assert!(fill != Fill::Done || left == 0, "the answer is {left} bytes shorter than planned");
                 return fill;
             }
         }
@@ -153,10 +125,8 @@ impl Encoder {
 
     /// Hands out one piece: skeleton up to the next cut, or (a part of) one record.
     fn step(&mut self, records: &(impl Records + ?Sized), out: &mut Vec<u8>, end: usize) -> Option<Fill> {
-        let skeleton_end = self.cuts.last().map_or(self.skeleton.len(), |cut| cut.at);
-        let piece = &self.skeleton[self.skeleton_done..skeleton_end];
-        let copied = copy(&[piece], 0, out, end);
-        self.skeleton_done += copied;
+        let skeleton_end = self.skeleton.len() - self.cuts.last().map_or(0, |cut| cut.behind);
+        self.skeleton_done += copy(&[&self.skeleton[..skeleton_end]], self.skeleton_done, out, end);
         if self.skeleton_done < skeleton_end {
             return Some(Fill::Full);
         }
@@ -170,23 +140,50 @@ impl Encoder {
             assert!(cut.walk.is_some(), "a list is {} bytes shorter than the index said", cut.remaining);
             return Some(Fill::WalkBatch);
         };
-        let record = match records.record(seq) {
-            Ok(record) => record,
-            Err(Cold(seq)) => return Some(Fill::Cold(seq)),
-        };
-        let (before, after) = record.parts(cut.keys_only);
-        let prefix = Prefix::new(cut.number, (before.len() + after.len()) as u64);
+        match records.record(seq) {
+            Ok(record) => cut.put(record, out, end),
+            Err(Cold(seq)) => Some(Fill::Cold(seq)),
+        }
+    }
+}
+
+impl Cut {
+    /// A list of records in fields `number`, with `behind` bytes of the skeleton behind it.
+    pub(super) fn list(behind: usize, number: u32, list: KvList) -> Cut {
+        let KvList { seqs, encoded_len, keys_only } = list;
+        Cut {
+            behind,
+            number,
+            seqs,
+            seqs_done: 0,
+            record_done: 0,
+            keys_only,
+            walk: None,
+            remaining: encoded_len,
+        }
+    }
+
+    /// The same for a list that `walk` yields.
+    pub(super) fn walk(behind: usize, number: u32, walk: Box<LongList>) -> Cut {
+        let LongList { encoded_len, keys_only, .. } = *walk;
+        let cut = Cut::list(behind, number, KvList { seqs: Vec::new(), encoded_len, keys_only });
+        Cut { walk: Some(walk), ..cut }
+    }
+
+    /// Hands out what is left of the current record, or as much as there is room for.
+    fn put(&mut self, record: RecordRef<'_>, out: &mut Vec<u8>, end: usize) -> Option<Fill> {
+        let (before, after) = record.parts(self.keys_only);
+        let prefix = Prefix::new(self.number, (before.len() + after.len()) as u64);
         let pieces = [prefix.bytes(), before, after];
-        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
         let copied = copy(&pieces, self.record_done, out, end);
+        assert!(copied as u64 <= self.remaining, "a record is longer than the index said");
+        self.remaining -= copied as u64;
         self.record_done += copied;
-        assert!(copied as u64 <= cut.remaining, "record {seq} is longer than the index said");
-        cut.remaining -= copied as u64;
-        if self.record_done < len {
+        if self.record_done < pieces.iter().map(|piece| piece.len()).sum() {
             return Some(Fill::Full);
         }
         self.record_done = 0;
-        cut.seqs_done += 1;
+        self.seqs_done += 1;
         None
     }
 }
@@ -221,159 +218,13 @@ impl Prefix {
     }
 }
 
-/// An answer being planned, from its last byte to its first.
-struct Plan<'r, R: ?Sized> {
-    back: Back,
-    /// With `at` counted from the end until [`Plan::finish`].
-    cuts: Vec<Cut>,
-    records: &'r R,
-}
-
-impl<R: Records + ?Sized> Plan<'_, R> {
-    fn response(&mut self, origin: Origin, answer: Response) {
-        match answer {
-            Response::Range(answer) => self.range(origin.at(answer.revision), answer),
-            Response::Put(answer) => self.put(origin.at(answer.revision), answer),
-            Response::DeleteRange(answer) => self.delete_range(origin.at(answer.revision), answer),
-            Response::Txn(answer) => self.txn(origin.at(answer.revision), answer),
-            Response::Compact { revision } => self.header(origin.at(revision)),
-            Response::Alarm { revision, alarms } => self.alarm(origin.at(revision), &alarms),
-        }
-    }
-
-    fn range(&mut self, header: Header, answer: RangeAnswer) {
-        self.back.varint_field(field::RANGE_COUNT, answer.count as u64);
-        self.back.varint_field(field::RANGE_MORE, u64::from(answer.more));
-        match answer.kvs {
-            Kvs::List(list) => self.list(field::RANGE_KVS, list),
-            Kvs::Walk(walk) => self.walk(walk),
-        }
-        self.header(header);
-    }
-
-    fn put(&mut self, header: Header, answer: PutAnswer) {
-        if let Some(seq) = answer.prev {
-            let record = self.records.record(seq).expect("checked to be warm in the same call");
-            let encoded_len = len_field_len(record.wire.len() as u64);
-            self.list(field::PUT_PREV_KV, KvList { seqs: vec![seq], encoded_len, keys_only: false });
-        }
-        self.header(header);
-    }
-
-    fn delete_range(&mut self, header: Header, answer: DeleteAnswer) {
-        self.list(field::DELETE_PREV_KVS, answer.prev);
-        self.back.varint_field(field::DELETE_DELETED, answer.deleted as u64);
-        self.header(header);
-    }
-
-    fn txn(&mut self, header: Header, answer: TxnAnswer) {
-        for op in answer.ops.into_iter().rev() {
-            let end = self.back.mark();
-            let kind = self.op(op);
-            self.back.close(kind, end);
-            self.back.close(field::TXN_RESPONSES, end);
-        }
-        self.back.varint_field(field::TXN_SUCCEEDED, u64::from(answer.succeeded));
-        self.header(header);
-    }
-
-    /// Returns the field number of the kind of answer in `ResponseOp`.
-    fn op(&mut self, answer: OpAnswer) -> u32 {
-        match answer {
-            OpAnswer::Range(answer) => {
-                self.range(Header::nested(answer.revision), answer);
-                1
-            }
-            OpAnswer::Put(answer) => {
-                self.put(Header::nested(answer.revision), answer);
-                2
-            }
-            OpAnswer::DeleteRange(answer) => {
-                self.delete_range(Header::nested(answer.revision), answer);
-                3
-            }
-            OpAnswer::Txn(answer) => {
-                self.txn(Header::default(), answer);
-                4
-            }
-        }
-    }
-
-    fn alarm(&mut self, header: Header, alarms: &[(u64, AlarmKind)]) {
-        for &(member, kind) in alarms.iter().rev() {
-            let end = self.back.mark();
-            self.back.varint_field(2, kind as u64);
-            self.back.varint_field(1, member);
-            self.back.close(field::ALARM_ALARMS, end);
-        }
-        self.header(header);
-    }
-
-    fn header(&mut self, header: Header) {
-        let end = self.back.mark();
-        header.put_back(&mut self.back);
-        self.back.close(field::HEADER, end);
-    }
-
-    fn list(&mut self, number: u32, list: KvList) {
-        let KvList { seqs, encoded_len, keys_only } = list;
-        self.cut(number, seqs, keys_only, None, encoded_len);
-    }
-
-    fn walk(&mut self, walk: Box<LongList>) {
-        let LongList { encoded_len, keys_only, .. } = *walk;
-        self.cut(field::RANGE_KVS, Vec::new(), keys_only, Some(walk), encoded_len);
-    }
-
-    fn cut(
-        &mut self,
-        number: u32,
-        seqs: Vec<Seq>,
-        keys_only: bool,
-        walk: Option<Box<LongList>>,
-        encoded_len: u64,
-    ) {
-        let at = self.back.gap(encoded_len);
-        self.cuts.push(Cut { at, number, seqs, seqs_done: 0, keys_only, walk, remaining: encoded_len });
-    }
-
-    fn finish(self) -> Encoder {
-        let encoded_len = self.back.encoded_len();
-        let skeleton = self.back.finish();
-        let mut cuts = self.cuts;
-        for cut in &mut cuts {
-            cut.at = skeleton.len() - cut.at;
-        }
-        Encoder { skeleton, skeleton_done: 0, cuts, record_done: 0, encoded_len, remaining: encoded_len }
-    }
-}
-
-/// The lengths of previous versions of puts come from the records themselves, so these must be in memory.
-fn check_prev_warm(answer: &Response, records: &(impl Records + ?Sized)) -> Result<(), Cold> {
-    match answer {
-        Response::Put(answer) => check_put_warm(answer, records),
-        Response::Txn(answer) => check_txn_warm(answer, records),
-        _ => Ok(()),
-    }
-}
-
-fn check_put_warm(answer: &PutAnswer, records: &(impl Records + ?Sized)) -> Result<(), Cold> {
-    answer.prev.map_or(Ok(()), |seq| records.record(seq).map(drop))
-}
-
-fn check_txn_warm(answer: &TxnAnswer, records: &(impl Records + ?Sized)) -> Result<(), Cold> {
-    answer.ops.iter().try_for_each(|op| match op {
-        OpAnswer::Put(answer) => check_put_warm(answer, records),
-        OpAnswer::Txn(answer) => check_txn_warm(answer, records),
-        OpAnswer::Range(_) | OpAnswer::DeleteRange(_) => Ok(()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::testing::{Draft, ORIGIN, Store, alarm_answer, any_draft, any_kv};
     use crate::pb::mvccpb::KeyValue;
+    use engine::response::{Kvs, RangeAnswer};
+    use engine::types::Revision;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -496,7 +347,7 @@ mod tests {
         store.records.insert(1, b"\x0a\x01k".to_vec());
         store.walk = KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false };
         let kvs = store.long_list();
-        let revision = engine::types::Revision(1);
+        let revision = Revision(1);
         let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
         let mut encoder = Encoder::new(Origin::default(), answer, &store).unwrap();
         let mut out = Vec::new();
@@ -516,7 +367,7 @@ mod tests {
         let mut store = Store::default();
         store.records.insert(1, b"\x0a\x02kk".to_vec());
         let kvs = Kvs::List(KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false });
-        let revision = engine::types::Revision(1);
+        let revision = Revision(1);
         let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
         Encoder::new(ORIGIN, answer, &store).unwrap().fill(&store, &mut Vec::new(), 100);
     }

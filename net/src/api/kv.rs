@@ -7,15 +7,16 @@
 use engine::check;
 use engine::error::ApiError;
 use engine::request::{Compact, DeleteRange, Put, Range, Txn};
-use engine::response::{DeleteAnswer, KvList, Kvs, PutAnswer, RangeAnswer, Response};
+use engine::response::{DeleteAnswer, KvList, Kvs, RangeAnswer, Response};
+use engine::types::Seq;
 
-use super::encoder::field;
 use super::header::{Header, Origin};
+use super::plan::field;
 use super::records::{Cold, Records};
 use crate::pb::hot;
 use crate::pb::wire::{Malformed, put_len_prefix, put_varint_field};
 
-/// Lists longer than this, in bytes, are encoded in pieces.
+/// Lists and previous values longer than this, in bytes, are encoded in pieces.
 pub const WHOLE_LEN_MAX: u64 = 64 << 10;
 
 /// A request to the KV service.
@@ -90,89 +91,90 @@ pub fn encode_whole(
     records: &(impl Records + ?Sized),
     out: &mut Vec<u8>,
 ) -> Whole {
-    let start = out.len();
-    let encoded = match answer {
-        Response::Put(answer) => put(origin.at(answer.revision), answer, records, out),
-        Response::Range(RangeAnswer { kvs: Kvs::List(list), revision, more, count })
-            if list.encoded_len <= WHOLE_LEN_MAX =>
-        {
+    match answer {
+        Response::Put(answer) => put(origin.at(answer.revision), answer.prev, records, out),
+        Response::Range(RangeAnswer { kvs: Kvs::List(list), revision, more, count }) => {
             range(origin.at(*revision), list, *more, *count, records, out)
         }
-        Response::DeleteRange(answer) if answer.prev.encoded_len <= WHOLE_LEN_MAX => {
-            delete_range(origin.at(answer.revision), answer, records, out)
-        }
-        _ => return Whole::Declined,
-    };
-    match encoded {
-        Ok(()) => Whole::Encoded,
-        Err(cold) => {
-            out.truncate(start);
-            Whole::Cold(cold)
-        }
+        Response::DeleteRange(answer) => delete_range(origin.at(answer.revision), answer, records, out),
+        _ => Whole::Declined,
     }
 }
 
-fn put(
-    head: Header,
-    answer: &PutAnswer,
-    records: &(impl Records + ?Sized),
-    out: &mut Vec<u8>,
-) -> Result<(), Cold> {
-    header(head, out);
-    if let Some(seq) = answer.prev {
-        let record = records.record(seq)?;
-        put_len_prefix(out, field::PUT_PREV_KV, record.wire.len() as u64);
-        out.extend_from_slice(record.wire);
+fn put(header: Header, prev: Option<Seq>, records: &(impl Records + ?Sized), out: &mut Vec<u8>) -> Whole {
+    match prev.map(|seq| records.record(seq)).transpose() {
+        Err(cold) => return Whole::Cold(cold),
+        Ok(Some(prev)) if prev.wire.len() as u64 > WHOLE_LEN_MAX => return Whole::Declined,
+        Ok(prev) => {
+            out.extend_from_slice(header.field().as_slice());
+            if let Some(prev) = prev {
+                put_len_prefix(out, field::PUT_PREV_KV, prev.wire.len() as u64);
+                out.extend_from_slice(prev.wire);
+            }
+        }
     }
-    Ok(())
+    Whole::Encoded
 }
 
 fn range(
-    head: Header,
+    header: Header,
     kvs: &KvList,
     more: bool,
     count: i64,
     records: &(impl Records + ?Sized),
     out: &mut Vec<u8>,
-) -> Result<(), Cold> {
-    header(head, out);
-    list(field::RANGE_KVS, kvs, records, out)?;
-    put_varint_field(out, field::RANGE_MORE, u64::from(more));
-    put_varint_field(out, field::RANGE_COUNT, count as u64);
-    Ok(())
+) -> Whole {
+    let encoded = head_and_list(field::RANGE_KVS, kvs, records, out, |out| {
+        out.extend_from_slice(header.field().as_slice());
+    });
+    if encoded == Whole::Encoded {
+        put_varint_field(out, field::RANGE_MORE, u64::from(more));
+        put_varint_field(out, field::RANGE_COUNT, count as u64);
+    }
+    encoded
 }
 
 fn delete_range(
-    head: Header,
+    header: Header,
     answer: &DeleteAnswer,
     records: &(impl Records + ?Sized),
     out: &mut Vec<u8>,
-) -> Result<(), Cold> {
-    header(head, out);
-    put_varint_field(out, field::DELETE_DELETED, answer.deleted as u64);
-    list(field::DELETE_PREV_KVS, &answer.prev, records, out)
+) -> Whole {
+    head_and_list(field::DELETE_PREV_KVS, &answer.prev, records, out, |out| {
+        out.extend_from_slice(header.field().as_slice());
+        put_varint_field(out, field::DELETE_DELETED, answer.deleted as u64);
+    })
 }
 
-fn header(header: Header, out: &mut Vec<u8>) {
-    put_len_prefix(out, field::HEADER, header.encoded_len());
-    header.put(out);
-}
-
-fn list(
+/// Appends what stands before a list, and the list; or, if it is too long or not in memory, nothing.
+fn head_and_list(
     number: u32,
     list: &KvList,
     records: &(impl Records + ?Sized),
     out: &mut Vec<u8>,
-) -> Result<(), Cold> {
+    put_before: impl FnOnce(&mut Vec<u8>),
+) -> Whole {
+    if list.encoded_len > WHOLE_LEN_MAX {
+        return Whole::Declined;
+    }
     let start = out.len();
+    put_before(out);
+    let list_start = out.len();
     for &seq in &list.seqs {
-        let (before, after) = records.record(seq)?.parts(list.keys_only);
+        let (before, after) = match records.record(seq) {
+            Ok(record) => record.parts(list.keys_only),
+            Err(cold) => {
+                out.truncate(start);
+                return Whole::Cold(cold);
+            }
+        };
         put_len_prefix(out, number, (before.len() + after.len()) as u64);
         out.extend_from_slice(before);
         out.extend_from_slice(after);
     }
-    assert_eq!((out.len() - start) as u64, list.encoded_len, "a list is not as long as the index said");
-    Ok(())
+    let encoded_len = (out.len() - list_start) as u64;
+    assert_eq!(encoded_len, list.encoded_len, "a list is not as long as the index said");
+    Whole::Encoded
 }
 
 #[cfg(test)]
@@ -180,7 +182,8 @@ mod tests {
     use super::*;
     use crate::api::encoder::{Encoder, Fill};
     use crate::api::testing::{ORIGIN, Store, any_draft};
-    use engine::types::{Revision, Seq};
+    use engine::response::PutAnswer;
+    use engine::types::Revision;
     use proptest::prelude::*;
 
     proptest! {
@@ -214,10 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn long_lists_are_declined() {
+    fn long_lists_and_values_are_declined() {
         let list = KvList { seqs: vec![Seq(1)], encoded_len: WHOLE_LEN_MAX + 1, keys_only: false };
         let answer = Response::DeleteRange(DeleteAnswer { revision: Revision(2), deleted: 1, prev: list });
         assert_eq!(encode_whole(ORIGIN, &answer, &Store::default(), &mut Vec::new()), Whole::Declined);
+        let mut store = Store::default();
+        store.records.insert(1, vec![0; WHOLE_LEN_MAX as usize + 1]);
+        let answer = Response::Put(PutAnswer { revision: Revision(2), prev: Some(Seq(1)) });
+        assert_eq!(encode_whole(ORIGIN, &answer, &store, &mut Vec::new()), Whole::Declined);
     }
 
     #[test]
@@ -226,9 +233,7 @@ mod tests {
         let mut encoder = Encoder::new(ORIGIN, answer, &Store::default()).unwrap();
         let mut out = Vec::new();
         assert_eq!(encoder.fill(&Store::default(), &mut out, 1000), Fill::Done);
-        let mut expected = Vec::new();
-        header(ORIGIN.at(Revision(5)), &mut expected);
-        assert_eq!(out, expected);
+        assert_eq!(out, ORIGIN.at(Revision(5)).field().as_slice());
     }
 
     #[test]
@@ -242,6 +247,7 @@ mod tests {
         check(KvMethod::Put, b"\x12\x01v", Err(ApiError::EmptyKey));
         check(KvMethod::DeleteRange, b"", Err(ApiError::EmptyKey));
         check(KvMethod::Txn, b"\x12\x00", Err(ApiError::KeyNotFound));
+        check(KvMethod::Txn, &b"\x12\0".repeat(1000), Err(ApiError::TooManyOps));
         check(KvMethod::Compact, b"", Ok(()));
     }
 }

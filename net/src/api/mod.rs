@@ -21,6 +21,9 @@ pub mod kv;
 /// Stored records as answers see them.
 pub mod records;
 
+/// Everything of an answer but its records.
+mod plan;
+
 /// Answers of any size, piece by piece.
 pub mod encoder;
 

@@ -6,5 +6,8 @@ pub mod query;
 /// Health, version and metrics: what is asked and what is answered, without a socket.
 pub mod endpoints;
 
+/// Transports for `hyper`.
+pub mod io;
+
 /// A connection, by `hyper`.
 pub mod serve;

@@ -8,11 +8,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use engine::error::ApiError;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{HOST, HeaderName, ORIGIN};
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 
@@ -102,146 +102,53 @@ impl Body for WholeBody {
     }
 }
 
-/// A transport of which some bytes were read already, to see what it speaks; they are read again first.
-#[derive(Debug)]
-pub struct Rewind<I> {
-    head: Bytes,
-    io: I,
-}
-
-impl<I> Rewind<I> {
-    /// `head` was read from `io`.
-    pub fn new(head: Bytes, io: I) -> Rewind<I> {
-        Rewind { head, io }
-    }
-}
-
-impl<I: Read + Unpin> Read for Rewind<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        if self.head.is_empty() {
-            return Pin::new(&mut self.io).poll_read(context, buffer);
-        }
-        let len = self.head.len().min(buffer.remaining());
-        buffer.put_slice(&self.head[..len]);
-        self.head.advance(len);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<I: Write + Unpin> Write for Rewind<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::endpoints::Access;
-    use crate::http::endpoints::Versions;
     use crate::http::endpoints::tests::Fixed;
-    use engine::request::AlarmKind;
+    use crate::http::io::{Rewind, Stream};
+    use futures_io::{AsyncRead, AsyncWrite};
     use std::io;
     use std::pin::pin;
     use std::task::Waker;
 
     /// A peer that sends all it has to say and then hangs up.
-    #[derive(Default)]
-    struct Peer {
-        sends: Bytes,
+    struct Peer<'a> {
+        sends: &'a [u8],
         received: Vec<u8>,
     }
 
-    impl Read for &mut Peer {
+    impl AsyncRead for Peer<'_> {
         fn poll_read(
-            self: Pin<&mut Self>,
+            mut self: Pin<&mut Self>,
             context: &mut Context<'_>,
-            buffer: ReadBufCursor<'_>,
-        ) -> Poll<io::Result<()>> {
-            let this = self.get_mut();
-            let mut rewind = Rewind::new(std::mem::take(&mut this.sends), Hangup);
-            let poll = Pin::new(&mut rewind).poll_read(context, buffer);
-            this.sends = rewind.head;
-            poll
+            buffer: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.sends).poll_read(context, buffer)
         }
     }
 
-    impl Write for &mut Peer {
+    impl AsyncWrite for Peer<'_> {
         fn poll_write(
             mut self: Pin<&mut Self>,
-            _: &mut Context<'_>,
+            context: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            self.received.extend_from_slice(bytes);
-            Poll::Ready(Ok(bytes.len()))
+            Pin::new(&mut self.received).poll_write(context, bytes)
         }
 
         fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
 
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
             Poll::Ready(Ok(()))
         }
     }
 
-    /// The end of a stream.
-    struct Hangup;
-
-    impl Read for Hangup {
-        fn poll_read(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            _: ReadBufCursor<'_>,
-        ) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    /// Answers reads only after it was asked twice, as a read that waits for others does.
-    struct Slow(Fixed);
-
-    impl Probe for Slow {
-        fn alarms(&self) -> Vec<AlarmKind> {
-            self.0.alarms()
-        }
-        fn has_leader(&self) -> bool {
-            self.0.has_leader()
-        }
-        fn is_learner(&self) -> bool {
-            self.0.is_learner()
-        }
-        fn serializable_read(&self) -> Result<(), ApiError> {
-            self.0.serializable_read()
-        }
-        fn versions(&self) -> Versions {
-            self.0.versions()
-        }
-        fn metrics(&self) -> String {
-            self.0.metrics()
-        }
-        fn debug_vars(&self) -> String {
-            self.0.debug_vars()
-        }
-    }
-
-    impl Node for Slow {
+    /// Reads wait once and then fail, as one does that a new leader interrupts.
+    impl Node for Fixed {
         async fn linearizable_read(&self) -> Result<(), ApiError> {
             let mut asked = false;
             std::future::poll_fn(|context| {
@@ -255,11 +162,11 @@ mod tests {
 
     /// What the server says to `head` and then `rest`, without the `Date` lines.
     fn exchange(head: &str, rest: &str) -> String {
-        let mut peer = Peer { sends: Bytes::copy_from_slice(rest.as_bytes()), received: Vec::new() };
+        let mut peer = Peer { sends: rest.as_bytes(), received: Vec::new() };
         let port = Port::Client(Access::default());
-        let node = Slow(Fixed::default());
+        let node = Fixed::default();
         {
-            let io = Rewind::new(Bytes::copy_from_slice(head.as_bytes()), &mut peer);
+            let io = Rewind::new(Bytes::copy_from_slice(head.as_bytes()), Stream(&mut peer));
             let mut connection = pin!(serve(io, &port, &node));
             let mut context = Context::from_waker(Waker::noop());
             let done = (0..100).any(|_| connection.as_mut().poll(&mut context).is_ready());
