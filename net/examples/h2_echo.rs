@@ -82,7 +82,8 @@ fn finish(server: &mut Server, call: CallId) {
 
 /// Bytes read, or `None` when `until` came first.
 fn read(socket: &mut TcpStream, buffer: &mut [u8], until: Option<Instant>) -> std::io::Result<Option<usize>> {
-    let wait = until.map(|until| until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
+    let wait =
+        until.map(|until| until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)));
     socket.set_read_timeout(wait)?;
     match socket.read(buffer) {
         Ok(len) => Ok(Some(len)),

@@ -1,10 +1,10 @@
 //! Socket bytes to engine requests and back.
 
-/// Header compression: blocks to fields and fields to blocks, bounded (RFC 7541).
-pub mod hpack;
-
-/// HTTP/2 frames, streams and windows of one connection, sans-IO (RFC 9113).
+// HTTP/2 frames, streams and windows of one connection, sans-IO (RFC 9113).
 pub mod h2;
 
-/// gRPC calls of one connection, sans-IO: what a driver feeds and the API answers.
+// Header compression: blocks to fields and fields to blocks, bounded (RFC 7541).
+pub mod hpack;
+
+// gRPC calls of one connection, sans-IO: what a driver feeds and the API answers.
 pub mod grpc;

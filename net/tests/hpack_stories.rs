@@ -42,7 +42,9 @@ fn check(name: &str, story: &str) {
 fn lines(fields: &FieldList) -> String {
     fields
         .iter_text()
-        .map(|(name, value)| format!("{}: {}\n", String::from_utf8_lossy(name), String::from_utf8_lossy(value)))
+        .map(|(name, value)| {
+            format!("{}: {}\n", String::from_utf8_lossy(name), String::from_utf8_lossy(value))
+        })
         .collect()
 }
 

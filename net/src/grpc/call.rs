@@ -299,12 +299,13 @@ impl Server {
 
     /// Does what time asks for; calls past their deadline are answered here and reported as cancelled.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        self.http.handle_timeout(now)?;
         while let Some(id) = self.deadlines.poll_due(now) {
             if self.is_live(id) {
                 self.abort(id, &Status::new(Code::DeadlineExceeded, DEADLINE_TEXT));
             }
         }
-        self.http.handle_timeout(now)
+        Ok(())
     }
 
     /// Begins a graceful end: no new calls, those in flight go on.
@@ -458,8 +459,6 @@ impl Server {
         };
         let start = call.inbox_read + PREFIX_LEN;
         call.inbox_read = start + len;
-        call.stage = Stage::Announced;
-        let kind = call.kind;
         let place = if compressed {
             if let Err(status) = self.inflate(id, start..start + len) {
                 self.abort(id, &status);
@@ -470,7 +469,9 @@ impl Server {
             Place::Inbox(start..start + len)
         };
         self.lent = Some(id);
-        Some(match kind {
+        let call = live(&mut self.calls, id)?;
+        call.stage = Stage::Announced;
+        Some(match call.kind {
             MethodKind::OneMessage => Ready::Request(id, place),
             MethodKind::Streaming => Ready::Message(id, place),
         })
