@@ -409,3 +409,21 @@ fn next_timeout_is_never_in_the_past_after_handling() {
         }
     }
 }
+
+#[test]
+fn a_new_initial_window_applies_to_open_streams() {
+    let mut client = Client::new();
+    client.feed(&settings(&[(4, 0)]));
+    let call = client.call(1, "/t.T/Echo", &[], b"hi");
+    client.feed(&call);
+    client.transcript();
+    client.feed(&settings(&[(4, 1)]));
+    client.expect(&["< settings ack", "< data 1 \"\\x00\""]);
+    client.feed(&settings(&[(4, 3)]));
+    client.expect(&["< settings ack", "< data 1 \"\\x00\\x00\""]);
+    client.feed(&settings(&[(4, 0)]));
+    client.feed(&window(1, 3));
+    client.expect(&["< settings ack"]);
+    client.feed(&window(1, 5));
+    client.expect(&["< data 1 \"\\x00\\x02hi\"", "< headers 1 grpc-status=0, grpc-message= end"]);
+}

@@ -39,7 +39,7 @@ pub mod stream;
 // Output buffer, queues and fairness.
 mod send;
 
-// Preface, dispatch of frames, shutdown, timeouts.
+// All of the above as one state machine; `connection/receive.rs` holds what each frame does.
 pub mod connection;
 
 pub use connection::{Config, Connection, Event};
