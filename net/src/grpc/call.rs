@@ -205,7 +205,11 @@ impl Server {
         self.plain.clear();
         encode(&mut self.plain);
         let plain = &self.plain;
-        self.http.send_data(id.0, |out| frame::put(out, true, |out| gzip::deflate(plain, out)));
+        // As in grpc-go, an empty message is left as it is.
+        self.http.send_data(id.0, |out| match plain.is_empty() {
+            true => frame::put(out, false, |_| {}),
+            false => frame::put(out, true, |out| gzip::deflate(plain, out)),
+        });
         self.plain.shrink_to(KEPT_BYTES_MAX);
         true
     }
@@ -375,6 +379,9 @@ impl Server {
             Err(Refusal { http_status, status }) => {
                 call.stage = Stage::Done;
                 finish_early(&mut self.http, id, http_status, call.metadata.content_type(), &status);
+                if http_status != b"200" {
+                    self.http.reset_after_request(id.0);
+                }
                 return None;
             }
         }
@@ -480,7 +487,8 @@ impl Server {
     /// No complete message is there: wait for the rest, or end what ended.
     fn on_incomplete<'i>(&mut self, id: CallId, missing: usize) -> Option<Ready<'i>> {
         let call = live(&mut self.calls, id)?;
-        let empty = call.inbox_read == call.inbox.len();
+        // grpc-go reads prefix and message apart, and takes an end inside the prefix for the end of messages.
+        let empty = call.inbox.len() - call.inbox_read < PREFIX_LEN;
         if !call.half_closed {
             self.http.expect_data(id.0, missing);
             return None;

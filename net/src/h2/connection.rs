@@ -209,6 +209,14 @@ impl Connection {
         }
     }
 
+    /// For a stream answered before its request ended: resets it with NO_ERROR even if the end comes in time. So does
+    /// grpc-go with requests it refuses by their fields.
+    pub fn reset_after_request(&mut self, key: StreamKey) {
+        if let Some(stream) = self.streams.live(key) {
+            stream.reset_at_end = true;
+        }
+    }
+
     /// Bytes of the stream waiting for windows; 0 when it is closed.
     pub fn queued(&mut self, key: StreamKey) -> usize {
         self.streams.live(key).map_or(0, |stream| stream.queued())

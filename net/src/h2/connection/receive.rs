@@ -101,7 +101,7 @@ impl Connection {
         }
         let unheard = stream.state == State::HalfClosedLocal;
         if end_stream {
-            self.streams.end_remote(key);
+            self.streams.end_remote(key, &mut self.sender.out.buf);
         } else if let Some(increment) = stream.recv_window.refill() {
             frame::put_window_update(&mut self.sender.out.buf, key.id, increment);
         }
