@@ -23,10 +23,15 @@ fn main() -> std::io::Result<()> {
     Ok(())
 }
 
-/// Unary unless the method is called `Stream`, which echoes each message.
-fn route(_service: &str, method: &str) -> Lookup {
-    let kind = if method == "Stream" { MethodKind::Streaming } else { MethodKind::OneMessage };
-    Lookup::Method(MethodId(0), kind)
+/// Serves every method of every service, so that any client fits, but `Nope` and `foo.Bar`, so that errors can be
+/// seen too. Unary unless the method is called `Stream`, which echoes each message.
+fn route(service: &str, method: &str) -> Lookup {
+    match (service, method) {
+        ("foo.Bar", _) => Lookup::UnknownService,
+        (_, "Nope") => Lookup::UnknownMethod,
+        (_, "Stream") => Lookup::Method(MethodId(1), MethodKind::Streaming),
+        _ => Lookup::Method(MethodId(0), MethodKind::OneMessage),
+    }
 }
 
 fn serve(mut socket: TcpStream) -> std::io::Result<()> {

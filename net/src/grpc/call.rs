@@ -205,7 +205,11 @@ impl Server {
         self.plain.clear();
         encode(&mut self.plain);
         let plain = &self.plain;
-        self.http.send_data(id.0, |out| frame::put(out, true, |out| gzip::deflate(plain, out)));
+        // As in grpc-go, an empty message is left as it is.
+        self.http.send_data(id.0, |out| match plain.is_empty() {
+            true => frame::put(out, false, |_| {}),
+            false => frame::put(out, true, |out| gzip::deflate(plain, out)),
+        });
         self.plain.shrink_to(KEPT_BYTES_MAX);
         true
     }
@@ -299,12 +303,13 @@ impl Server {
 
     /// Does what time asks for; calls past their deadline are answered here and reported as cancelled.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        self.http.handle_timeout(now)?;
         while let Some(id) = self.deadlines.poll_due(now) {
             if self.is_live(id) {
                 self.abort(id, &Status::new(Code::DeadlineExceeded, DEADLINE_TEXT));
             }
         }
-        self.http.handle_timeout(now)
+        Ok(())
     }
 
     /// Begins a graceful end: no new calls, those in flight go on.
@@ -374,6 +379,9 @@ impl Server {
             Err(Refusal { http_status, status }) => {
                 call.stage = Stage::Done;
                 finish_early(&mut self.http, id, http_status, call.metadata.content_type(), &status);
+                if http_status != b"200" {
+                    self.http.reset_after_request(id.0);
+                }
                 return None;
             }
         }
@@ -458,8 +466,6 @@ impl Server {
         };
         let start = call.inbox_read + PREFIX_LEN;
         call.inbox_read = start + len;
-        call.stage = Stage::Announced;
-        let kind = call.kind;
         let place = if compressed {
             if let Err(status) = self.inflate(id, start..start + len) {
                 self.abort(id, &status);
@@ -470,7 +476,9 @@ impl Server {
             Place::Inbox(start..start + len)
         };
         self.lent = Some(id);
-        Some(match kind {
+        let call = live(&mut self.calls, id)?;
+        call.stage = Stage::Announced;
+        Some(match call.kind {
             MethodKind::OneMessage => Ready::Request(id, place),
             MethodKind::Streaming => Ready::Message(id, place),
         })
@@ -479,7 +487,8 @@ impl Server {
     /// No complete message is there: wait for the rest, or end what ended.
     fn on_incomplete<'i>(&mut self, id: CallId, missing: usize) -> Option<Ready<'i>> {
         let call = live(&mut self.calls, id)?;
-        let empty = call.inbox_read == call.inbox.len();
+        // grpc-go reads prefix and message apart, and takes an end inside the prefix for the end of messages.
+        let empty = call.inbox.len() - call.inbox_read < PREFIX_LEN;
         if !call.half_closed {
             self.http.expect_data(id.0, missing);
             return None;

@@ -129,10 +129,13 @@ pub(super) fn read(
     let (mut method, mut path, mut encoding): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
     let (mut is_grpc, mut other_content_type): (bool, &[u8]) = (false, b"");
     let mut bad_timeout = None;
+    let (mut authority_count, mut host_count) = (0, 0);
     for (name, value) in fields.iter() {
         match name {
             FieldName::Method => method = value,
             FieldName::Path => path = value,
+            FieldName::Authority => authority_count += 1,
+            FieldName::Host => host_count += 1,
             FieldName::ContentType if metadata.accept_content_type(value) => is_grpc = true,
             FieldName::ContentType => other_content_type = value,
             FieldName::GrpcEncoding => encoding = value,
@@ -151,6 +154,13 @@ pub(super) fn read(
             }
             _ => {}
         }
+    }
+    if authority_count > 1 || host_count > 1 {
+        let text = format!(
+            "num values of :authority: {authority_count}, num values of host: {host_count}, both must only have 1 value \
+             as per HTTP/2 spec"
+        );
+        return Err(refusal(b"400", Code::Internal, text));
     }
     if !is_grpc {
         let text = format!("invalid gRPC request content-type {}", quoted(other_content_type));
@@ -201,7 +211,8 @@ fn refusal(http_status: &'static [u8], code: Code, text: String) -> Refusal {
     Refusal { http_status, status: Status::new(code, text) }
 }
 
-/// Parses `grpc-timeout`: up to eight digits and a unit. Errors are grpc-go's texts.
+/// Parses `grpc-timeout`: up to eight digits and a unit. Errors are grpc-go's texts, and like it we let a sign pass:
+/// a negative timeout is over already.
 fn parse_timeout(value: &[u8]) -> Result<Duration, String> {
     let fail = |what: &str| Err(format!("transport: timeout {what}: {}", quoted(value)));
     let Some((unit, digits)) = value.split_last().filter(|(_, digits)| !digits.is_empty()) else {
@@ -219,8 +230,16 @@ fn parse_timeout(value: &[u8]) -> Result<Duration, String> {
         b'n' => 1u64,
         _ => return fail("unit is not recognized"),
     };
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return Err(format!("strconv.ParseUint: parsing {}: invalid syntax", quoted(digits)));
+    let (sign, digits) = match digits {
+        [sign @ (b'-' | b'+'), rest @ ..] => (*sign, rest),
+        all => (b'+', all),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        let number = quoted(&value[..value.len() - 1]);
+        return Err(format!("strconv.ParseInt: parsing {number}: invalid syntax"));
+    }
+    if sign == b'-' {
+        return Ok(Duration::ZERO);
     }
     let count = digits.iter().fold(0u64, |count, digit| count * 10 + u64::from(digit - b'0'));
     Ok(Duration::from_nanos(count.saturating_mul(nanos).min(i64::MAX as u64)))
@@ -367,10 +386,10 @@ mod tests {
         );
         check(
             3,
-            ("grpc-timeout", "-1S"),
+            ("grpc-timeout", "-xS"),
             "400",
             Code::Internal,
-            "malformed grpc-timeout: strconv.ParseUint: parsing \"-1\": invalid syntax",
+            "malformed grpc-timeout: strconv.ParseInt: parsing \"-x\": invalid syntax",
         );
     }
 
@@ -395,6 +414,8 @@ mod tests {
         check("5u", Duration::from_micros(5));
         check("99999999m", Duration::from_millis(99_999_999));
         check("10S", Duration::from_secs(10));
+        check("-1S", Duration::ZERO);
+        check("+1S", Duration::from_secs(1));
         check("2M", Duration::from_secs(120));
         check("99999999H", Duration::from_nanos(i64::MAX as u64));
     }

@@ -45,22 +45,22 @@
 //! [`Server::push_chunk`] until the announced length is reached, then finishes. A caller that must wait for its data
 //! simply pushes later: it is asked again only after a push, or after [`Server::want_writable`].
 
-/// Codes, and messages as header values.
+// Codes, and messages as header values.
 pub mod status;
 
-/// What the request's fields say: method, deadline, encoding, tokens.
+// What the request's fields say: method, deadline, encoding, tokens.
 pub mod metadata;
 
-/// The five bytes in front of a message.
+// The five bytes in front of a message.
 pub mod frame;
 
-/// Gzip in both directions, bounded.
+// Gzip in both directions, bounded.
 mod gzip;
 
-/// Deadlines of the calls in flight.
+// Deadlines of the calls in flight.
 mod deadline;
 
-/// Calls over an HTTP/2 connection: the [`Server`].
+// Calls over an HTTP/2 connection: the [`Server`].
 pub mod call;
 
 pub use call::{CallId, Config, Event, Server};

@@ -38,7 +38,7 @@ pub const RESET_COUNT_MAX: u32 = 200;
 pub const RESET_COUNT_FREE: u32 = 100;
 /// SETTINGS frames.
 pub const SETTINGS_COUNT_MAX: u32 = 100;
-/// Frames that ask for nothing (empty DATA, PRIORITY, unknown types) beyond [`IDLE_COUNT_PER_WORK`] per useful frame.
+/// Frames that ask for nothing (empty DATA, PRIORITY, acks of nothing, unknown types) beyond [`IDLE_COUNT_PER_WORK`] per useful frame.
 pub const IDLE_COUNT_MAX: u32 = 1_000;
 /// WINDOW_UPDATE frames, likewise.
 pub const WINDOW_UPDATE_COUNT_MAX: u32 = 10_000;

@@ -15,31 +15,31 @@
 //! 3. [`Connection::output`] to the socket, and [`Connection::consume_output`] for what the socket took;
 //! 4. [`Connection::handle_timeout`] when [`Connection::next_timeout`] has come.
 
-/// Whole connection or one stream, and the reason codes.
+// Whole connection or one stream, and the reason codes.
 pub mod error;
 
-/// Every limit on what a peer may do, and the meters behind them.
+// Every limit on what a peer may do, and the meters behind them.
 pub mod abuse;
 
-/// Nine-byte heads and payloads: cut from the input, laid out in the output.
+// Nine-byte heads and payloads: cut from the input, laid out in the output.
 pub mod frame;
 
-/// The values both sides announce.
+// The values both sides announce.
 pub mod settings;
 
-/// Windows in both directions.
+// Windows in both directions.
 pub mod flow;
 
-/// Which fields a request may have, before gRPC looks at them.
+// Which fields a request may have, before gRPC looks at them.
 mod request;
 
-/// Stream states and the slab they live in.
+// Stream states and the slab they live in.
 pub mod stream;
 
-/// Output buffer, queues and fairness.
+// Output buffer, queues and fairness.
 mod send;
 
-/// Preface, dispatch of frames, shutdown, timeouts.
+// All of the above as one state machine; `connection/receive.rs` holds what each frame does.
 pub mod connection;
 
 pub use connection::{Config, Connection, Event};

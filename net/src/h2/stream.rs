@@ -66,6 +66,8 @@ pub(super) struct Stream {
     pub(super) queue_sent: usize,
     /// Sent once the queue is empty; nothing may be queued behind them.
     pub(super) trailers: Option<OwnedFields>,
+    /// The end of the request is answered by a reset all the same.
+    pub(super) reset_at_end: bool,
     /// Stands in the sender's list of streams with something to send.
     pub(super) scheduled: bool,
     /// The layer above has more to write and wants to be asked.
@@ -85,6 +87,7 @@ impl Stream {
             queue: Vec::new(),
             queue_sent: 0,
             trailers: None,
+            reset_at_end: false,
             scheduled: false,
             wants: false,
             offered: false,
@@ -195,10 +198,11 @@ impl Streams {
     }
 
     /// The peer's side has ended.
-    pub(super) fn end_remote(&mut self, key: StreamKey) {
+    pub(super) fn end_remote(&mut self, key: StreamKey, out: &mut Vec<u8>) {
         let stream = self.at(key);
         match stream.state {
             State::Open => stream.state = State::HalfClosedRemote,
+            State::HalfClosedLocal if stream.reset_at_end => self.reset(key, Reason::NoError, out),
             State::HalfClosedLocal => self.close(key),
             State::HalfClosedRemote => unreachable!("stream {} ended twice", key.id),
         }
@@ -212,6 +216,7 @@ impl Streams {
         stream.queue.shrink_to(QUEUE_KEPT_BYTES_MAX);
         stream.queue_sent = 0;
         stream.trailers = None;
+        stream.reset_at_end = false;
         (stream.scheduled, stream.wants, stream.offered) = (false, false, false);
         self.by_id.remove(&key.id);
         self.free.push(key.slot);
@@ -317,7 +322,7 @@ mod tests {
         let (patient, hasty) = (streams.open(1, 0, false, None), streams.open(3, 0, false, None));
         assert!(!streams.end_local(hasty));
         assert!(!streams.end_local(patient));
-        streams.end_remote(hasty);
+        streams.end_remote(hasty, &mut Vec::new());
         let mut out = Vec::new();
         streams.expire_lingering(&mut out);
         assert!(out.is_empty());

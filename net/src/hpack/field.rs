@@ -14,6 +14,8 @@ pub enum FieldName {
     Path,
     /// `:authority`
     Authority,
+    /// `host`, which some clients send instead of `:authority`
+    Host,
     /// `:status`, legal in responses only
     Status,
     /// `content-type`
@@ -58,6 +60,7 @@ impl FieldName {
             b":scheme" => FieldName::Scheme,
             b":path" => FieldName::Path,
             b":authority" => FieldName::Authority,
+            b"host" => FieldName::Host,
             b":status" => FieldName::Status,
             b"content-type" => FieldName::ContentType,
             b"content-length" => FieldName::ContentLength,
@@ -87,6 +90,7 @@ impl FieldName {
             FieldName::Scheme => ":scheme",
             FieldName::Path => ":path",
             FieldName::Authority => ":authority",
+            FieldName::Host => "host",
             FieldName::Status => ":status",
             FieldName::ContentType => "content-type",
             FieldName::ContentLength => "content-length",

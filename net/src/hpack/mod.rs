@@ -5,22 +5,22 @@
 //! here knows HTTP semantics beyond naming the fields we care about: which fields a request must or must not have is
 //! judged in [`crate::h2`].
 
-/// Names we know at a glance, and the flat list a block decodes into.
+// Names we know at a glance, and the flat list a block decodes into.
 pub mod field;
 
-/// The 61 predefined fields (RFC 7541 appendix A).
+// The 61 predefined fields (RFC 7541 appendix A).
 pub mod static_table;
 
-/// Fields the peer asked us to remember (RFC 7541 §2.3.2).
+// Fields the peer asked us to remember (RFC 7541 §2.3.2).
 pub mod dynamic_table;
 
-/// String literals in their Huffman form (RFC 7541 §5.2).
+// String literals in their Huffman form (RFC 7541 §5.2).
 pub mod huffman;
 
-/// Header block to fields.
+// Header block to fields.
 pub mod decode;
 
-/// Fields to header block.
+// Fields to header block.
 pub mod encode;
 
 pub use decode::{DecodeError, Decoder};

@@ -76,7 +76,7 @@ static STATIC: [StaticField; STATIC_COUNT] = [
     row(FieldName::Other, "expect", ""),
     row(FieldName::Other, "expires", ""),
     row(FieldName::Other, "from", ""),
-    row(FieldName::Other, "host", ""),
+    row(FieldName::Host, "host", ""),
     row(FieldName::Other, "if-match", ""),
     row(FieldName::Other, "if-modified-since", ""),
     row(FieldName::Other, "if-none-match", ""),
