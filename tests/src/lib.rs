@@ -21,3 +21,6 @@ pub mod client;
 
 /// Real etcd and the server under test, call by call.
 pub mod differential;
+
+/// The server as a process.
+pub mod process;

@@ -64,8 +64,13 @@ impl Binary {
 
     /// Runs it with `args` until it ends by itself, at most `limit`; then it is killed and the error says so.
     pub fn run(&self, args: &[&str], limit: Duration) -> io::Result<Ended> {
-        let child = self.command(args.iter().map(|&arg| arg.into())).spawn()?;
-        let mut process = Process::new(child);
+        self.run_with(args, &[], limit)
+    }
+
+    /// The same with variables in its environment.
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)], limit: Duration) -> io::Result<Ended> {
+        let mut command = self.command(args.iter().map(|&arg| arg.into()));
+        let mut process = Process::new(command.envs(env.iter().copied()).spawn()?);
         let status = process.wait(limit)?.ok_or_else(|| {
             let lines = process.log.lines().join("\n");
             io::Error::new(io::ErrorKind::TimedOut, format!("still running after {limit:?}: {lines}"))
@@ -238,6 +243,14 @@ impl Server {
             Ok(process) => Ok(Server { process, site }),
             Err(error) => Err((error, site)),
         }
+    }
+
+    /// kill -9, then `binary` again on the same data and ports.
+    pub fn kill_and_restart(&mut self, binary: &Binary) -> Result<(), StartError> {
+        self.process.child.kill()?;
+        self.process.child.wait()?;
+        self.process = launch(binary, &self.site, &[])?;
+        Ok(())
     }
 
     /// SIGTERM, then `binary` again on the same data and ports.

@@ -1,0 +1,90 @@
+//! `process`: the server as a process, under kills, copies, races and odd command lines.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use kontiki_tests::process::{copies, flags, kill9, race};
+use kontiki_tests::server::Binary;
+
+const USAGE: &str = "\
+usage: process kill9|copies|race|flags [options]
+  --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
+  --count N        kills (5), copies (3) or transactions (30000)
+  --full           200 kills, 50 copies, 1000000 transactions
+  --seed N         chooses the moments (1)
+  --etcd           the subject is real etcd: leave out what we do differently on purpose";
+
+/// Counts without and with `--full`.
+const KILLS: [u64; 2] = [5, 200];
+const COPIES: [u64; 2] = [3, 50];
+const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
+
+#[derive(Default)]
+struct Options {
+    check: String,
+    subject: Option<String>,
+    count: Option<u64>,
+    seed: Option<u64>,
+    full: bool,
+    etcd: bool,
+}
+
+fn main() -> ExitCode {
+    let options = match parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let subject = match &options.subject {
+        Some(path) => Binary::at("subject", Path::new(path), "check the path"),
+        None => Binary::subject(),
+    };
+    let subject = match subject {
+        Ok(subject) => subject,
+        Err(error) => {
+            eprintln!("process: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let count = |counts: [u64; 2]| options.count.unwrap_or(counts[usize::from(options.full)]);
+    let seed = options.seed.unwrap_or(1);
+    let start = Instant::now();
+    let verdict = match options.check.as_str() {
+        "kill9" => kill9::run(&subject, count(KILLS), seed),
+        "copies" => copies::run(&subject, count(COPIES), seed),
+        "race" => race::run(&subject, count(TRANSACTIONS)),
+        _ => flags::run(&subject, options.etcd),
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    match verdict {
+        Ok(numbers) => {
+            println!("{}: passed in {seconds:.1} s: {numbers}", options.check);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            println!("{}: FAILED after {seconds:.1} s: {failure}", options.check);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
+    let mut options = Options::default();
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
+        match arg.as_str() {
+            "kill9" | "copies" | "race" | "flags" => options.check = arg,
+            "--subject" => options.subject = Some(value()?),
+            "--count" => options.count = Some(number(value()?)?),
+            "--seed" => options.seed = Some(number(value()?)?),
+            "--full" => options.full = true,
+            "--etcd" => options.etcd = true,
+            _ => return Err(format!("unknown argument {arg}")),
+        }
+    }
+    if options.check.is_empty() { Err("which check?".to_owned()) } else { Ok(options) }
+}

@@ -1,0 +1,54 @@
+//! The server as a process: what it does on a command line, a signal, a kill, a copied directory, a race. Nothing
+//! here compares with etcd; the rules are those of durability, and etcd itself must pass them too.
+
+/// What the store must hold, kept beside it.
+mod model;
+
+/// Clients that write and remember.
+mod load;
+
+/// kill -9 under load.
+pub mod kill9;
+
+/// Copies of the data directory taken under load.
+pub mod copies;
+
+/// Creators of the same key.
+pub mod race;
+
+/// Command lines, signals and directories.
+pub mod flags;
+
+use std::fmt;
+
+/// What a check says: it passed with these numbers, or what is wrong.
+pub type Verdict = Result<String, Failure>;
+
+/// Why a check failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The server did something wrong.
+    Wrong(String),
+    /// It could not be asked.
+    Broken(Box<dyn std::error::Error>),
+}
+
+impl<E: std::error::Error + 'static> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        Failure::Broken(Box::new(error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Wrong(text) => write!(f, "WRONG: {text}"),
+            Failure::Broken(error) => write!(f, "could not be checked: {error}"),
+        }
+    }
+}
+
+/// The server did something wrong unless `fact` holds.
+fn ensure(fact: bool, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    if fact { Ok(()) } else { Err(Failure::Wrong(text())) }
+}
