@@ -272,15 +272,13 @@ impl Raft {
     pub(crate) fn handle_pre_vote_reply(&mut self, from: MemberId, term: Term, granted: bool) {
         let asked = if granted { self.term.next() } else { self.term };
         if self.role == Role::PreCandidate && term == asked {
-            self.votes.entry(from).or_insert(granted);
-            self.count_votes();
+            self.record_vote(from, granted);
         }
     }
 
     pub(crate) fn handle_vote_reply(&mut self, from: MemberId, granted: bool) {
         if self.role == Role::Candidate {
-            self.votes.entry(from).or_insert(granted);
-            self.count_votes();
+            self.record_vote(from, granted);
         }
     }
 
@@ -288,6 +286,14 @@ impl Raft {
     pub(crate) fn handle_own_vote(&mut self, message: &Message) {
         if message.term == self.term {
             self.handle_vote_reply(self.config.id, true);
+        }
+    }
+
+    /// The first answer of a voter stands; others have no say.
+    fn record_vote(&mut self, from: MemberId, granted: bool) {
+        if self.conf.is_voter(from) {
+            self.votes.entry(from).or_insert(granted);
+            self.count_votes();
         }
     }
 

@@ -41,4 +41,6 @@ scenarios! {
     transfer,
     check_quorum,
     forgotten_removal,
+    lost_append,
+    slow_follower,
 }

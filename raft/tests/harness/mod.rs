@@ -68,10 +68,6 @@ impl Cluster {
     }
 
     /// Founders `ids`, each with its founding entries durable and applied; nobody leads.
-    pub fn new(ids: &[u64]) -> Self {
-        Self::tuned(ids, |_| {})
-    }
-
     pub fn tuned(ids: &[u64], tune: fn(&mut Config)) -> Self {
         let mut cluster = Self { tune, ..Self::empty() };
         for &id in ids {
@@ -82,23 +78,14 @@ impl Cluster {
         cluster
     }
 
-    /// As [`new`](Self::new), and the first of them leads in term 2.
-    pub fn led(ids: &[u64]) -> Self {
-        let mut cluster = Self::new(ids);
+    /// As [`tuned`](Self::tuned), and the first of them leads in term 2.
+    pub fn led(ids: &[u64], tune: fn(&mut Config)) -> Self {
+        let mut cluster = Self::tuned(ids, tune);
         cluster.elect(ids[0]);
         cluster
     }
 
-    pub fn elect(&mut self, id: u64) {
-        // Forget loyalty to an earlier leader, or nobody would vote.
-        for _ in 0..20 {
-            for node in self.nodes.values_mut().filter(|node| node.raft.conf_state().voters.len() > 1) {
-                if !node.raft.is_leader() && node.raft.leader().is_some() {
-                    node.raft.tick();
-                }
-            }
-        }
-        self.wire.clear();
+    fn elect(&mut self, id: u64) {
         self.raft(id).campaign();
         self.settle();
         assert!(self.nodes[&id].raft.is_leader(), "{id} was not elected:\n{}", self.trace);
