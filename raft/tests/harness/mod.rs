@@ -1,7 +1,9 @@
-//! A cluster in memory: members, their disks, the wire between them. Deterministic, and told what happens when.
+//! A cluster in memory: members, their disks, the wire between them. Deterministic, and told what happens
+//! when.
 //!
-//! Every step is traced as text, and [`Invariants`] watches all of it, whichever test drives. Disks complete writes in
-//! order and lose what was not completed; the wire holds every message until it is delivered, dropped or repeated.
+//! Every step is traced as text, and [`Invariants`] watches all of it, whichever test drives. Disks complete
+//! writes in order and lose what was not completed; the wire holds every message until it is delivered,
+//! dropped or repeated.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -276,7 +278,8 @@ impl Cluster {
         }
     }
 
-    /// The process dies: memory and uncompleted writes are lost, messages already sent are not. It starts at once.
+    /// The process dies: memory and uncompleted writes are lost, messages already sent are not. It starts at
+    /// once.
     pub fn restart(&mut self, id: u64) {
         let Node { disk, applies, slow, .. } = self.nodes.remove(&id).expect("running member");
         self.restore(id, disk);

@@ -1,7 +1,7 @@
 //! Scenarios as text: a command, `----`, and everything that happened because of it.
 //!
-//! A blank line ends a block; lines that begin with `#` are comments. `KONTIKI_REWRITE=1 cargo test` writes what really
-//! happens into the files, to be read like any other change. Commands:
+//! A blank line ends a block; lines that begin with `#` are comments. `KONTIKI_REWRITE=1 cargo test` writes
+//! what really happens into the files, to be read like any other change. Commands:
 //!
 //! | command | effect |
 //! |---|---|
