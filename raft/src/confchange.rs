@@ -1,12 +1,15 @@
 //! Membership changes, one member at a time (thesis §4.1), with the guards etcd puts around them.
 //!
-//! A change is an ordinary log entry until it is *applied*; only then does the new configuration count. Guards:
-//! - at most one change is unapplied anywhere in the leader's log, so consecutive configurations share a quorum member;
-//! - none is proposed before the leader has committed in its own term, which closes the hole found in the published
-//!   single-server algorithm in 2015;
+//! A change is an ordinary log entry until it is *applied*; only then does the new configuration count.
+//! Guards:
+//! - at most one change is unapplied anywhere in the leader's log, so consecutive configurations share a
+//!   quorum member;
+//! - none is proposed before the leader has committed in its own term, which closes the hole found in the
+//!   published single-server algorithm in 2015;
 //! - nobody campaigns with a committed change still to be applied (`election.rs`).
 //!
-//! Whether members are started, connected or wanted is the caller's question; raft asks what would break consensus.
+//! Whether members are started, connected or wanted is the caller's question; raft asks what would break
+//! consensus.
 
 use std::fmt;
 
@@ -108,7 +111,8 @@ impl ConfChange {
 }
 
 impl ConfState {
-    /// The members after `change`. Applying a change twice changes nothing, and the last voter stays whatever is asked.
+    /// The members after `change`. Applying a change twice changes nothing, and the last voter stays whatever
+    /// is asked.
     pub fn after(&self, change: &ConfChange) -> Self {
         let others = |ids: &[MemberId]| -> Vec<MemberId> {
             ids.iter().copied().filter(|&id| id != change.member).collect()
@@ -146,8 +150,8 @@ impl Raft {
 
     /// Makes `change`, which came out of [`poll_committed`](Self::poll_committed), the configuration.
     ///
-    /// To be called before [`applied`](Self::applied) reports its entry; a change the caller finds void on every member
-    /// alike is simply not passed here. Repeating it after a restart changes nothing.
+    /// To be called before [`applied`](Self::applied) reports its entry; a change the caller finds void on
+    /// every member alike is simply not passed here. Repeating it after a restart changes nothing.
     pub fn apply_conf_change(&mut self, change: &ConfChange) -> &ConfState {
         let conf = self.conf.after(change);
         if conf != self.conf {

@@ -1,7 +1,7 @@
 //! Ticks and limits, checked once; a [`Config`] accepted by [`Raft`](crate::Raft) never changes.
 //!
-//! Defaults are etcd's where etcd has the knob (`server/etcdserver/raft.go`, `server.go`), and bounds on memory where it
-//! has none.
+//! Defaults are etcd's where etcd has the knob (`server/etcdserver/raft.go`, `server.go`), and bounds on
+//! memory where it has none.
 
 use std::fmt;
 
@@ -14,15 +14,19 @@ pub struct Config {
     pub id: MemberId,
     /// Seed of the election timeouts. Members should differ.
     pub seed: u64,
-    /// Ticks (heartbeat intervals) without a leader before an election; drawn from `[n, 2n)` each time. At least 2.
+    /// Ticks (heartbeat intervals) without a leader before an election; drawn from `[n, 2n)` each time. At
+    /// least 2.
     pub election_ticks: u32,
     /// Ask before disturbing: pre-vote (thesis §9.6).
     pub pre_vote: bool,
-    /// A leader that hears no quorum for an election timeout steps down, and followers stay loyal to one they hear.
+    /// A leader that hears no quorum for an election timeout steps down, and followers stay loyal to one they
+    /// hear.
     pub check_quorum: bool,
-    /// Proposed and not yet committed; refuse further proposals at this many bytes. One entry is always admitted.
+    /// Proposed and not yet committed; refuse further proposals at this many bytes. One entry is always
+    /// admitted.
     pub uncommitted_bytes_max: u64,
-    /// Committed and not yet applied; refuse further proposals beyond this many entries (twice that for critical ones).
+    /// Committed and not yet applied; refuse further proposals beyond this many entries (twice that for
+    /// critical ones).
     pub apply_gap_max: u64,
     /// Data bytes of one `Append` message; a larger entry travels alone.
     pub append_bytes_max: u64,

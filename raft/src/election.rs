@@ -1,8 +1,9 @@
 //! Who leads: timeouts, pre-vote, vote, loyalty to a live leader, quorum checks and transfer of leadership.
 //!
-//! Thesis §3.4 (election), §3.6.1 (only complete logs win), §3.10 (transfer), §4.2.3 and §9.6 (disruptive members).
-//! A vote, the refusal of one, and the request for one leave only when what they rest on is durable: a candidate that
-//! forgot entries it had claimed could otherwise win with votes given to the longer log.
+//! Thesis §3.4 (election), §3.6.1 (only complete logs win), §3.10 (transfer), §4.2.3 and §9.6 (disruptive
+//! members). A vote, the refusal of one, and the request for one leave only when what they rest on is
+//! durable: a candidate that forgot entries it had claimed could otherwise win with votes given to the longer
+//! log.
 
 use std::fmt;
 
@@ -38,8 +39,8 @@ impl std::error::Error for TransferError {}
 impl Raft {
     /// Starts an election without waiting for the timeout; a single voter does so at start.
     ///
-    /// Not possible for leaders, learners and recovering members: ignored. While committed configuration changes wait
-    /// to be applied the election waits for them.
+    /// Not possible for leaders, learners and recovering members: ignored. While committed configuration
+    /// changes wait to be applied the election waits for them.
     pub fn campaign(&mut self) {
         self.campaign_wanted = false;
         if self.is_leader() || !self.is_promotable() {
@@ -54,7 +55,8 @@ impl Raft {
         }
     }
 
-    /// Hands leadership to `to`: proposals are refused until it has taken over or an election timeout has passed.
+    /// Hands leadership to `to`: proposals are refused until it has taken over or an election timeout has
+    /// passed.
     ///
     /// Naming the leader itself is a success at once.
     pub fn transfer(&mut self, to: MemberId) -> Result<(), TransferError> {
@@ -85,7 +87,8 @@ impl Raft {
     }
 
     pub(crate) fn tick_election(&mut self) {
-        // Only a campaign that really starts resets this: a member that cannot campaign must not stay loyal for ever.
+        // Only a campaign that really starts resets this: a member that cannot campaign must not stay loyal
+        // for ever.
         self.election_elapsed = self.election_elapsed.saturating_add(1);
         if self.election_elapsed >= self.election_timeout {
             self.campaign();
@@ -253,8 +256,8 @@ impl Raft {
 
     /// A voter knows `commit` to be committed, and so does this member, if its log agrees there.
     ///
-    /// Without this a group of two may stay without leader after a restart: the one that was removed knows that and
-    /// cannot campaign, the one that stays has forgotten and waits for its vote.
+    /// Without this a group of two may stay without leader after a restart: the one that was removed knows
+    /// that and cannot campaign, the one that stays has forgotten and waits for its vote.
     pub(crate) fn learn_commit(&mut self, commit: LogIndex, commit_term: Term) {
         if self.is_leader() || !self.log.matches(commit, commit_term) || !self.commit_to(commit) {
             return;
@@ -272,15 +275,13 @@ impl Raft {
     pub(crate) fn handle_pre_vote_reply(&mut self, from: MemberId, term: Term, granted: bool) {
         let asked = if granted { self.term.next() } else { self.term };
         if self.role == Role::PreCandidate && term == asked {
-            self.votes.entry(from).or_insert(granted);
-            self.count_votes();
+            self.record_vote(from, granted);
         }
     }
 
     pub(crate) fn handle_vote_reply(&mut self, from: MemberId, granted: bool) {
         if self.role == Role::Candidate {
-            self.votes.entry(from).or_insert(granted);
-            self.count_votes();
+            self.record_vote(from, granted);
         }
     }
 
@@ -288,6 +289,14 @@ impl Raft {
     pub(crate) fn handle_own_vote(&mut self, message: &Message) {
         if message.term == self.term {
             self.handle_vote_reply(self.config.id, true);
+        }
+    }
+
+    /// The first answer of a voter stands; others have no say.
+    fn record_vote(&mut self, from: MemberId, granted: bool) {
+        if self.conf.is_voter(from) {
+            self.votes.entry(from).or_insert(granted);
+            self.count_votes();
         }
     }
 

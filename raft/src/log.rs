@@ -1,4 +1,5 @@
-//! The in-memory log: entries not yet compacted, and how far each of writing, committing and applying has come.
+//! The in-memory log: entries not yet compacted, and how far each of writing, committing and applying has
+//! come.
 //!
 //! ```text
 //!   boundary   first                                                      last
@@ -6,14 +7,15 @@
 //!   ---o---------[====================================================------]
 //!                   applied <= applying <= commit <= last     stable <= last
 //! ```
-//! - `boundary` is the (index, term) just before the first entry kept: enough for the consistency check (thesis §5.1).
-//! - `stable` is durable on this member *as this log now reads*. It is independent of `commit`: other members may have
-//!   committed an entry that is still being written here (thesis §10.2.1).
-//! - Entries handed to the writer and not known durable are remembered per write position, so a truncation simply
-//!   shortens what those writes can still prove.
+//! - `boundary` is the (index, term) just before the first entry kept: enough for the consistency check
+//!   (thesis §5.1).
+//! - `stable` is durable on this member *as this log now reads*. It is independent of `commit`: other members
+//!   may have committed an entry that is still being written here (thesis §10.2.1).
+//! - Entries handed to the writer and not known durable are remembered per write position, so a truncation
+//!   simply shortens what those writes can still prove.
 //!
-//! No IO: whatever this drops is still in the written log until the driver recycles it. Counterpart of etcd raft's
-//! `log.go` and `log_unstable.go`.
+//! No IO: whatever this drops is still in the written log until the driver recycles it. Counterpart of etcd
+//! raft's `log.go` and `log_unstable.go`.
 
 use std::collections::VecDeque;
 
@@ -140,8 +142,8 @@ impl RaftLog {
         entries.iter().position(|entry| !self.matches(entry.index, entry.term))
     }
 
-    /// The greatest index `<= index` whose term is `<= term`: entries above cannot match a log that has `term` at
-    /// `index`. The term is `None` where the log no longer knows it.
+    /// The greatest index `<= index` whose term is `<= term`: entries above cannot match a log that has
+    /// `term` at `index`. The term is `None` where the log no longer knows it.
     pub(crate) fn find_conflict_by_term(&self, index: LogIndex, term: Term) -> (LogIndex, Option<Term>) {
         let mut index = index;
         while index > self.boundary.0 {
@@ -258,7 +260,8 @@ impl RaftLog {
         self.boundary = boundary;
         self.commit = boundary.0;
         self.applying = boundary.0;
-        // Nothing earlier can prove anything about the new log; the write that carries the mark proves the mark.
+        // Nothing earlier can prove anything about the new log; the write that carries the mark proves the
+        // mark.
         self.stable = LogIndex(0);
         self.writes.clear();
         self.writes.push_back(Write { position, last: boundary.0 });

@@ -3,16 +3,17 @@
 //! | message | from -> to | when | durable before it leaves |
 //! |---|---|---|---|
 //! | `PreVote`, `PreVoteReply` | candidate <-> voters | before a real election (thesis §9.6) | reply: yes |
-//! | `Vote`, `VoteReply` | candidate <-> voters | election (§3.4) | both: the claim rests on the log, the grant on the vote |
-//! | `Append` | leader -> all | new entries, commit news, probing (§3.5) | no: the leader writes in parallel (§10.2.1) |
+//! | `Vote`, `VoteReply` | candidate <-> voters | election (§3.4) | both: log and vote |
+//! | `Append` | leader -> all | new entries, commit news, probing (§3.5) | no: in parallel (§10.2.1) |
 //! | `AppendReply` | follower -> leader | stored or refused | yes |
-//! | `Heartbeat`, `HeartbeatReply` | leader <-> all | every tick, and to confirm reads (§6.4) | reply: its term |
-//! | `Snapshot` | leader -> follower | the entries it needs are gone (§5) | no; the driver streams the state beside it |
+//! | `Heartbeat`, `HeartbeatReply` | leader <-> all | every tick, and for reads (§6.4) | reply: its term |
+//! | `Snapshot` | leader -> follower | the entries it needs are gone (§5) | no; the state is streamed beside it |
 //! | `TimeoutNow` | leader -> voter | leadership transfer (§3.10) | no |
 //! | `Propose` | follower -> leader | a client wrote through a follower | no |
 //! | `ReadIndex`, `ReadIndexReply` | follower <-> leader | a client read through a follower | no |
 //!
-//! Delivery may lose, repeat, delay and reorder; nothing here relies on more. The encoding is the driver's business.
+//! Delivery may lose, repeat, delay and reorder; nothing here relies on more. The encoding is the driver's
+//! business.
 
 use bytes::Bytes;
 
@@ -45,7 +46,8 @@ pub enum Payload {
     PreVoteReply {
         /// Whether the vote would be given.
         granted: bool,
-        /// What the voter knows to be committed: a candidate may have forgotten that a change it needs already is.
+        /// What the voter knows to be committed: a candidate may have forgotten that a change it needs
+        /// already is.
         commit: LogIndex,
         /// The term of that entry.
         commit_term: Term,
@@ -102,8 +104,8 @@ pub enum Payload {
         /// The round of the message answered.
         round: ReadRound,
     },
-    /// The state up to `meta` replaces the follower's log; delivered to [`Raft::step`](crate::Raft::step) only after
-    /// the driver has received and checked the whole stream.
+    /// The state up to `meta` replaces the follower's log; delivered to [`Raft::step`](crate::Raft::step)
+    /// only after the driver has received and checked the whole stream.
     Snapshot {
         /// What the state stands for.
         meta: SnapshotMeta,

@@ -1,8 +1,10 @@
-//! What the core wants done: writes, messages that may leave, messages that wait for a write, and confirmed reads.
+//! What the core wants done: writes, messages that may leave, messages that wait for a write, and confirmed
+//! reads.
 //!
-//! At most one [`Append`] is open; everything that must be written joins it until the driver takes it. Its position is
-//! fixed when it opens, so a reply can be bound to it before it has left. This is etcd raft's asynchronous storage
-//! mode without `Ready` and `Advance`: nothing here waits for the driver to finish a cycle.
+//! At most one [`Append`] is open; everything that must be written joins it until the driver takes it. Its
+//! position is fixed when it opens, so a reply can be bound to it before it has left. This is etcd raft's
+//! asynchronous storage mode without `Ready` and `Advance`: nothing here waits for the driver to finish a
+//! cycle.
 
 use std::collections::VecDeque;
 
@@ -12,8 +14,8 @@ use crate::types::{ConfState, Entry, HardState, LogIndex, LogPosition, MemberId,
 
 /// One write for the log. Carried out in the order of the fields; durable as a whole before it is reported.
 ///
-/// If it spans several blocks, every block carries (or follows a block that carries) `hard_state`, so that no entry
-/// is ever durable without the term it was accepted in.
+/// If it spans several blocks, every block carries (or follows a block that carries) `hard_state`, so that no
+/// entry is ever durable without the term it was accepted in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Append {
     /// To be reported to [`Raft::persisted`](crate::Raft::persisted) once everything up to here is durable.

@@ -9,8 +9,8 @@
 //!     +-----------------------------------------------------+
 //!        installed or failed; any ack the log can follow on goes straight to Replicate
 //! ```
-//! Probe sends one message and waits; Replicate pipelines within a window (thesis §10.2.1); Snapshot sends nothing.
-//! `match_index < next` always. Counterpart of etcd raft's `tracker/progress.go`.
+//! Probe sends one message and waits; Replicate pipelines within a window (thesis §10.2.1); Snapshot sends
+//! nothing. `match_index < next` always. Counterpart of etcd raft's `tracker/progress.go`.
 
 use crate::config::Config;
 use crate::inflights::Inflights;
@@ -66,7 +66,8 @@ impl Progress {
         }
     }
 
-    /// A follower that joins under a leader: taken for active until the next quorum check, to have time to answer.
+    /// A follower that joins under a leader: taken for active until the next quorum check, to have time to
+    /// answer.
     pub(crate) fn newcomer(config: &Config, next: LogIndex) -> Self {
         Self { active: true, ..Self::new(config, next) }
     }
@@ -153,8 +154,8 @@ impl Progress {
         }
     }
 
-    /// The follower answers a heartbeat. True once a tick: a lost append must not keep it waiting for ever, and heartbeats
-    /// sent for reads are too many to look after each time.
+    /// The follower answers a heartbeat. True once a tick: a lost append must not keep it waiting for ever,
+    /// and heartbeats sent for reads are too many to look after each time.
     pub(crate) fn on_alive(&mut self) -> bool {
         self.active = true;
         let due = std::mem::take(&mut self.tick_unanswered);

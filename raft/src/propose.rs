@@ -1,8 +1,8 @@
 //! Proposals: what a leader admits to its log, and the bounds on what waits there.
 //!
-//! Two limits keep a leader's memory bounded whatever its followers and its state machine do: bytes not yet committed, and
-//! entries committed but not yet applied. etcd has the second only (`server/etcdserver/v3_server.go`); its raft has the
-//! first as an option.
+//! Two limits keep a leader's memory bounded whatever its followers and its state machine do: bytes not yet
+//! committed, and entries committed but not yet applied. etcd has the second only
+//! (`server/etcdserver/v3_server.go`); its raft has the first as an option.
 
 use std::fmt;
 
@@ -64,14 +64,15 @@ impl std::error::Error for ProposeError {}
 impl Raft {
     /// Proposes `entries`, one command each, as one batch, taking from the iterator only what it admits.
     ///
-    /// Stops when the uncommitted bytes reach their limit; pass `&mut iter` to keep the rest. At least one is admitted,
-    /// whatever its size, or the answer is an error. An empty iterator proposes nothing, `last < first`.
+    /// Stops when the uncommitted bytes reach their limit; pass `&mut iter` to keep the rest. At least one is
+    /// admitted, whatever its size, or the answer is an error. An empty iterator proposes nothing, `last <
+    /// first`.
     pub fn propose(&mut self, entries: impl IntoIterator<Item = Bytes>) -> Result<Proposed, ProposeError> {
         self.propose_within(self.config.apply_gap_max, entries)
     }
 
-    /// As [`propose`](Self::propose), for requests that relieve the server (lease revocation, compaction, alarms):
-    /// they are refused at twice the distance between commit and apply.
+    /// As [`propose`](Self::propose), for requests that relieve the server (lease revocation, compaction,
+    /// alarms): they are refused at twice the distance between commit and apply.
     pub fn propose_critical(
         &mut self,
         entries: impl IntoIterator<Item = Bytes>,

@@ -1,7 +1,7 @@
 //! Majority arithmetic over the voters: what a quorum has reached, and whether an election is decided.
 //!
-//! Membership changes one member at a time, so consecutive configurations always overlap and no joint quorum is
-//! needed (thesis §4.1). Counterpart of etcd raft's `quorum/majority.go`.
+//! Membership changes one member at a time, so consecutive configurations always overlap and no joint quorum
+//! is needed (thesis §4.1). Counterpart of etcd raft's `quorum/majority.go`.
 
 use crate::types::MemberId;
 
@@ -18,8 +18,8 @@ pub(crate) fn majority(voters: usize) -> usize {
     voters / 2 + 1
 }
 
-/// The greatest value that a majority of `voters` has reached; the default (zero) with no voters at all: nobody can
-/// acknowledge anything then.
+/// The greatest value that a majority of `voters` has reached; the default (zero) with no voters at all:
+/// nobody can acknowledge anything then.
 pub(crate) fn reached<T: Ord + Copy + Default>(
     voters: &[MemberId],
     mut value_of: impl FnMut(MemberId) -> T,

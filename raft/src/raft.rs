@@ -1,4 +1,5 @@
-//! The member itself: its state, its completions and outputs. The rules it follows live in the files beside it.
+//! The member itself: its state, its completions and outputs. The rules it follows live in the files beside
+//! it.
 //!
 //! ```text
 //!                times out                 majority would vote           majority votes
@@ -7,7 +8,8 @@
 //!      +---------------------------+---------------------------------+---------------------+
 //!         a leader or a higher term appears; the election is lost; a quorum is no longer heard
 //! ```
-//! Thesis §3.3 and §9.6; counterpart of etcd raft's `raft.go`. Fields other files of this crate share are `pub(crate)`.
+//! Thesis §3.3 and §9.6; counterpart of etcd raft's `raft.go`. Fields other files of this crate share are
+//! `pub(crate)`.
 
 use std::collections::BTreeMap;
 
@@ -125,8 +127,8 @@ impl Raft {
         Ok(raft)
     }
 
-    /// A founding member of a new cluster. Its log begins with one entry per founder, `context` and all, in term 1;
-    /// each founder must be given the same list.
+    /// A founding member of a new cluster. Its log begins with one entry per founder, `context` and all, in
+    /// term 1; each founder must be given the same list.
     ///
     /// Errors: `config` is not valid, or names a member that is not among the founders.
     pub fn bootstrap(
@@ -169,9 +171,9 @@ impl Raft {
         }
         while let Some(message) = self.outbox.pop_released() {
             if message.to == self.config.id {
-                self.handle_own_vote(&message)
+                self.handle_own_vote(&message);
             } else {
-                self.outbox.send(message)
+                self.outbox.send(message);
             }
         }
         if self.is_leader() {
@@ -179,8 +181,8 @@ impl Raft {
         }
     }
 
-    /// Everything up to `index`, handed out by [`poll_committed`](Self::poll_committed) or standing for a snapshot, has
-    /// taken effect.
+    /// Everything up to `index`, handed out by [`poll_committed`](Self::poll_committed) or standing for a
+    /// snapshot, has taken effect.
     pub fn applied(&mut self, index: LogIndex) {
         self.log.applied_to(index);
         if self.campaign_wanted {
@@ -188,8 +190,9 @@ impl Raft {
         }
     }
 
-    /// Entries up to `upto` are in a state that can be sent as a snapshot. Forgets those no slow follower may want:
-    /// the last few are kept within the limits of the configuration, none when there is no other member.
+    /// Entries up to `upto` are in a state that can be sent as a snapshot. Forgets those no slow follower may
+    /// want: the last few are kept within the limits of the configuration, none when there is no other
+    /// member.
     pub fn compact(&mut self, upto: LogIndex) {
         let keep = if self.peers.is_empty() { 0 } else { self.config.kept_entries_max };
         self.log.compact(upto, keep, self.config.kept_bytes_max);
@@ -200,13 +203,15 @@ impl Raft {
         self.outbox.poll_append(self.hard_state())
     }
 
-    /// The next message that may leave now. Urgent ones come first; a transport may not let them queue behind others.
+    /// The next message that may leave now. Urgent ones come first; a transport may not let them queue behind
+    /// others.
     pub fn poll_message(&mut self) -> Option<Message> {
         self.flush_reads();
         self.outbox.poll_message()
     }
 
-    /// The next committed entries, consecutive, each handed out once; at most `bytes_max` of data, but at least one.
+    /// The next committed entries, consecutive, each handed out once; at most `bytes_max` of data, but at
+    /// least one.
     pub fn poll_committed(&mut self, bytes_max: u64) -> Option<Vec<Entry>> {
         self.log.next_committed(bytes_max)
     }
@@ -310,7 +315,8 @@ impl Raft {
         self.send_after(self.outbox.tail(), message);
     }
 
-    /// Sends once the term is durable. For messages that rest on nothing else, so that they never wait for entries.
+    /// Sends once the term is durable. For messages that rest on nothing else, so that they never wait for
+    /// entries.
     pub(crate) fn send_in_term(&mut self, to: MemberId, payload: Payload) {
         let message = self.message(to, payload);
         self.send_after(self.hard_position, message);

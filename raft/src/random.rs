@@ -1,6 +1,7 @@
 //! The seeded generator behind election timeouts: PCG-XSH-RR 64/32 (O'Neill 2014).
 //!
-//! Not for secrets. Owned by one [`Raft`](crate::Raft) and seeded from its configuration, so a run replays exactly.
+//! Not for secrets. Owned by one [`Raft`](crate::Raft) and seeded from its configuration, so a run replays
+//! exactly.
 
 /// A small deterministic generator.
 #[derive(Clone, Debug)]

@@ -1,14 +1,15 @@
 //! Linearizable reads without writes (thesis §6.4, "ReadIndex"), by round numbers.
 //!
 //! 1. Reads that arrive together join the open round.
-//! 2. The round is closed with the commit index of that moment; from then on every append and heartbeat carries its
-//!    number. Under write load that costs no message; when idle, one heartbeat per follower.
-//! 3. A follower echoes the number it was sent. When a majority of voters has echoed `r`, the leader was still the
-//!    leader after `r` was closed, so every round up to `r` is confirmed.
+//! 2. The round is closed with the commit index of that moment; from then on every append and heartbeat
+//!    carries its number. Under write load that costs no message; when idle, one heartbeat per follower.
+//! 3. A follower echoes the number it was sent. When a majority of voters has echoed `r`, the leader was
+//!    still the leader after `r` was closed, so every round up to `r` is confirmed.
 //!
-//! A number is never used twice, also not for a retry: etcd #20418 was a stale read after one was. An echo counts only
-//! in the leader's own term, learners and recovering members never count, and nothing is confirmed before the leader
-//! has committed in its own term (etcd #7331): until then it may not know of all committed entries.
+//! A number is never used twice, also not for a retry: etcd #20418 was a stale read after one was. An echo
+//! counts only in the leader's own term, learners and recovering members never count, and nothing is
+//! confirmed before the leader has committed in its own term (etcd #7331): until then it may not know of all
+//! committed entries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,7 +19,8 @@ use crate::quorum;
 use crate::raft::{Raft, Role};
 use crate::types::{LogIndex, MemberId, ReadRound};
 
-/// A confirmation: every read that was given `round` *or an earlier one* may be served once `index` is applied.
+/// A confirmation: every read that was given `round` *or an earlier one* may be served once `index` is
+/// applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadState {
     /// The newest round confirmed.
@@ -113,8 +115,9 @@ impl ReadRounds {
 impl Raft {
     /// Asks for the index a linearizable read arriving now must see. [`poll_read`](Self::poll_read) answers.
     ///
-    /// One call serves any number of reads that are waiting. The answer may never come: a change of term or leader
-    /// forgets unconfirmed rounds, and messages get lost. The caller asks again on its own timer and gets a new round.
+    /// One call serves any number of reads that are waiting. The answer may never come: a change of term or
+    /// leader forgets unconfirmed rounds, and messages get lost. The caller asks again on its own timer and
+    /// gets a new round.
     pub fn read_index(&mut self) -> Result<ReadRound, ReadError> {
         if self.recovering.is_some() {
             return Err(ReadError::Recovering);

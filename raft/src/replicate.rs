@@ -1,7 +1,8 @@
-//! Keeping logs equal: the leader's pipelined appends, the follower's consistency check, conflict hints, the commit rule.
+//! Keeping logs equal: the leader's pipelined appends, the follower's consistency check, conflict hints, the
+//! commit rule.
 //!
-//! Thesis §3.5 and §3.6.2, pipelining and parallel disk writes §10.2.1. The leader sends entries while it writes them;
-//! its own copy counts, like a follower's, when durable.
+//! Thesis §3.5 and §3.6.2, pipelining and parallel disk writes §10.2.1. The leader sends entries while it
+//! writes them; its own copy counts, like a follower's, when durable.
 
 use crate::log::{RaftLog, entry_bytes};
 use crate::message::{AppendOutcome, Payload};
@@ -20,11 +21,11 @@ impl Raft {
         }
     }
 
-    /// A snapshot for `to`, asked for by [`poll_snapshot_request`](Self::poll_snapshot_request), is pinned; the driver
-    /// streams it and sends the message this emits with it. False if it is no longer wanted.
+    /// A snapshot for `to`, asked for by [`poll_snapshot_request`](Self::poll_snapshot_request), is pinned;
+    /// the driver streams it and sends the message this emits with it. False if it is no longer wanted.
     ///
-    /// Until [`snapshot_status`](Self::snapshot_status) tells how that ended, or `to` itself shows that it has caught up,
-    /// nothing else is sent to it.
+    /// Until [`snapshot_status`](Self::snapshot_status) tells how that ended, or `to` itself shows that it
+    /// has caught up, nothing else is sent to it.
     pub fn begin_snapshot(&mut self, to: MemberId, meta: SnapshotMeta) -> bool {
         let wanted = self.is_leader()
             && self.peers.get(&to).is_some_and(|peer| peer.state == ProgressState::Snapshot)
@@ -35,8 +36,8 @@ impl Raft {
         wanted
     }
 
-    /// Streaming a snapshot to `peer` has ended: it arrived up to the given index, or it failed. That it is installed,
-    /// the peer says itself.
+    /// Streaming a snapshot to `peer` has ended: it arrived up to the given index, or it failed. That it is
+    /// installed, the peer says itself.
     pub fn snapshot_status(&mut self, peer: MemberId, sent: Option<LogIndex>) {
         if let Some(progress) = self.peers.get_mut(&peer)
             && progress.state == ProgressState::Snapshot
@@ -62,7 +63,8 @@ impl Raft {
         }
     }
 
-    /// Sends the next piece of the log to `to`; with nothing new to say only if `even_empty`. False if nothing was sent.
+    /// Sends the next piece of the log to `to`; with nothing new to say only if `even_empty`. False if
+    /// nothing was sent.
     pub(crate) fn send_append(&mut self, to: MemberId, even_empty: bool) -> bool {
         let Some(progress) = self.peers.get_mut(&to) else { return false };
         if progress.is_paused() {
@@ -95,7 +97,8 @@ impl Raft {
         self.peers.values_mut().for_each(Progress::on_tick);
     }
 
-    /// A follower may have lost its log behind what it acknowledged in an earlier term, so no commit beyond its match.
+    /// A follower may have lost its log behind what it acknowledged in an earlier term, so no commit beyond
+    /// its match.
     pub(crate) fn send_heartbeat(&mut self, to: MemberId) {
         let round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&to) else { return };
@@ -131,7 +134,8 @@ impl Raft {
         self.reply_append(from, AppendOutcome::Matched { index: last_new }, round);
     }
 
-    /// Adds what the log lacks, first dropping what contradicts it. Entries it already has are not written again.
+    /// Adds what the log lacks, first dropping what contradicts it. Entries it already has are not written
+    /// again.
     fn store(&mut self, mut entries: Vec<Entry>) {
         let Some(at) = self.log.find_conflict(&entries) else { return };
         assert!(!self.is_leader(), "a leader's log is changed by nobody else, in term {}", self.term);
@@ -179,7 +183,8 @@ impl Raft {
         self.reply_append(from, AppendOutcome::Matched { index: commit }, ReadRound(0));
     }
 
-    /// A recovering member counts again once it has everything it may ever have promised, and knows it committed.
+    /// A recovering member counts again once it has everything it may ever have promised, and knows it
+    /// committed.
     fn leave_recovery(&mut self, matched: LogIndex, leader_commit: LogIndex) {
         if let Some(promise) = self.recovering
             && matched >= promise.index
@@ -257,8 +262,8 @@ impl Raft {
         self.confirm_reads();
     }
 
-    /// Commits what a majority holds durably, if it is of the own term (thesis §3.6.2). True, and everybody told, if
-    /// that is news.
+    /// Commits what a majority holds durably, if it is of the own term (thesis §3.6.2). True, and everybody
+    /// told, if that is news.
     pub(crate) fn maybe_commit(&mut self) -> bool {
         let own = self.config.id;
         let held = quorum::reached(&self.conf.voters, |id| {

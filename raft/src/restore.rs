@@ -1,4 +1,5 @@
-//! What a member is built from at start, and the checks that keep a damaged disk from becoming a wrong member.
+//! What a member is built from at start, and the checks that keep a damaged disk from becoming a wrong
+//! member.
 
 use std::fmt;
 
@@ -23,11 +24,11 @@ pub struct Restored {
     pub boundary_term: Term,
     /// All valid entries after the boundary.
     pub entries: Vec<Entry>,
-    /// How often this member was started before. Scopes read rounds, so that an answer to an earlier life, still on its
-    /// way, is not taken for one to this life.
+    /// How often this member was started before. Scopes read rounds, so that an answer to an earlier life,
+    /// still on its way, is not taken for one to this life.
     pub starts: u64,
-    /// Set when acknowledged data is damaged: the highest promise any valid block proves. The member takes part in
-    /// nothing that counts until it has matched a leader beyond it.
+    /// Set when acknowledged data is damaged: the highest promise any valid block proves. The member takes
+    /// part in nothing that counts until it has matched a leader beyond it.
     pub recovering: Option<Promise>,
 }
 
@@ -61,8 +62,8 @@ pub enum RestoreError {
     },
     /// A vote without a term, or for nobody.
     BadVote,
-    /// Entries known committed are missing. With one voter this proves loss; in a group, where a commit index may be
-    /// ahead of the own disk, the caller lowers the hint to what it found.
+    /// Entries known committed are missing. With one voter this proves loss; in a group, where a commit index
+    /// may be ahead of the own disk, the caller lowers the hint to what it found.
     CommitBeyondLog {
         /// The commit index found.
         commit: LogIndex,
@@ -168,8 +169,8 @@ impl Restored {
     }
 }
 
-/// The first entries of a new cluster, the same on every founding member: one change per founder, ascending, in
-/// [`BOOTSTRAP_TERM`].
+/// The first entries of a new cluster, the same on every founding member: one change per founder, ascending,
+/// in [`BOOTSTRAP_TERM`].
 pub(crate) fn founding_changes(mut founders: Vec<(MemberId, Bytes)>) -> Vec<ConfChange> {
     founders.sort_by_key(|(member, _)| *member);
     founders.dedup_by_key(|(member, _)| *member);
@@ -177,7 +178,8 @@ pub(crate) fn founding_changes(mut founders: Vec<(MemberId, Bytes)>) -> Vec<Conf
     founders.into_iter().map(change).collect()
 }
 
-/// The term of the founding entries; the first election is for the next one, as clients of etcd expect to see.
+/// The term of the founding entries; the first election is for the next one, as clients of etcd expect to
+/// see.
 pub(crate) const BOOTSTRAP_TERM: Term = Term(1);
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! A message arrives: is it sound, whose term is newer, and which rule it meets.
 //!
-//! Terms come first (thesis §3.3): a newer one is adopted, whatever the message says, with the exceptions that keep
-//! disruptive members out (§4.2.3, §9.6); an older one is old news. Only a message of the own term is dispatched.
+//! Terms come first (thesis §3.3): a newer one is adopted, whatever the message says, with the exceptions
+//! that keep disruptive members out (§4.2.3, §9.6); an older one is old news. Only a message of the own term
+//! is dispatched.
 
 use std::fmt;
 
@@ -82,8 +83,8 @@ impl Raft {
         true
     }
 
-    /// A leader cut off behind must learn of the newer term, or a member that moved ahead of it alone could never come
-    /// back; a candidate asking gets an answer; the rest is old news.
+    /// A leader cut off behind must learn of the newer term, or a member that moved ahead of it alone could
+    /// never come back; a candidate asking gets an answer; the rest is old news.
     fn answer_older_term(&mut self, message: &Message, leads: bool) {
         match message.payload {
             _ if leads && (self.config.check_quorum || self.config.pre_vote) => {

@@ -1,7 +1,7 @@
 //! The words of the log: terms, indexes, positions, entries and what a member must remember across a crash.
 //!
-//! Plain data without behaviour beyond ordering and bounds. Names follow the Raft thesis §3 and etcd's `raftpb`;
-//! [`LogPosition`] is ours: it orders *writes*, where [`LogIndex`] orders entries.
+//! Plain data without behaviour beyond ordering and bounds. Names follow the Raft thesis §3 and etcd's
+//! `raftpb`; [`LogPosition`] is ours: it orders *writes*, where [`LogIndex`] orders entries.
 
 use std::fmt;
 
@@ -37,15 +37,18 @@ number! {
 }
 
 number! {
-    /// The place of a write in the order in which one member's [`Append`](crate::Append)s are handed out, from one.
+    /// The place of a write in the order in which one member's [`Append`](crate::Append)s are handed out,
+    /// from one.
     ///
-    /// A write is stable once its position is inside the durable prefix. Rewriting an index takes a new position, so
-    /// a late completion of the overwritten entry cannot be mistaken for the new one. Starts over with the process.
+    /// A write is stable once its position is inside the durable prefix. Rewriting an index takes a new
+    /// position, so a late completion of the overwritten entry cannot be mistaken for the new one. Starts
+    /// over with the process.
     LogPosition
 }
 
 number! {
-    /// Number of a group of linearizable reads that are confirmed together. Grows; never used twice by a [`Raft`].
+    /// Number of a group of linearizable reads that are confirmed together. Grows; never used twice by a
+    /// [`Raft`].
     ///
     /// [`Raft`]: crate::Raft
     ReadRound
@@ -92,7 +95,8 @@ impl ReadRound {
 /// What an entry's bytes mean to raft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EntryKind {
-    /// Opaque to raft. Empty data is the no-op a leader opens its term with; it is applied like any other entry.
+    /// Opaque to raft. Empty data is the no-op a leader opens its term with; it is applied like any other
+    /// entry.
     Normal,
     /// An encoded [`ConfChange`](crate::ConfChange).
     ConfChange,

@@ -1,5 +1,5 @@
-//! Random schedules: whatever the order of time, messages, writes, crashes and requests, the invariants hold, and once
-//! the faults end the cluster agrees and makes progress.
+//! Random schedules: whatever the order of time, messages, writes, crashes and requests, the invariants hold,
+//! and once the faults end the cluster agrees and makes progress.
 
 mod harness;
 
@@ -11,7 +11,8 @@ use raft::{ConfChange, ConfChangeOp, LogIndex, MemberId};
 /// One thing that happens. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Ordinary life: each member whose bit is set completes a write, then what is on the wire arrives in order.
+    /// Ordinary life: each member whose bit is set completes a write, then what is on the wire arrives in
+    /// order.
     Turn(u8),
     Tick(u8, u8),
     Deliver(u8),

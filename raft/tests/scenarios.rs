@@ -17,7 +17,8 @@ macro_rules! scenarios {
         #[test]
         fn every_file_is_run() {
             let named = [$(stringify!($name)),*];
-            for file in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata")).unwrap() {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+            for file in std::fs::read_dir(folder).unwrap() {
                 let path = file.unwrap().path();
                 let stem = path.file_stem().unwrap().to_str().unwrap();
                 assert!(named.contains(&stem), "{stem}.txt is not listed in scenarios.rs");
@@ -41,4 +42,6 @@ scenarios! {
     transfer,
     check_quorum,
     forgotten_removal,
+    lost_append,
+    slow_follower,
 }

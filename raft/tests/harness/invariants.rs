@@ -1,4 +1,5 @@
-//! What must hold at every moment, seen from outside all members (thesis figure 3.2, and what reads and disks add).
+//! What must hold at every moment, seen from outside all members (thesis figure 3.2, and what reads and disks
+//! add).
 
 use std::collections::BTreeMap;
 
@@ -30,8 +31,8 @@ impl Invariants {
         }
     }
 
-    /// Leader completeness: what was ever applied anywhere is in the log of every leader of a later term. A deposed
-    /// leader that does not know it yet is not asked.
+    /// Leader completeness: what was ever applied anywhere is in the log of every leader of a later term. A
+    /// deposed leader that does not know it yet is not asked.
     fn leader_is_complete(&self, raft: &Raft) {
         if self.leaders.keys().next_back() != Some(&raft.term()) {
             return;

@@ -1,7 +1,9 @@
-//! A cluster in memory: members, their disks, the wire between them. Deterministic, and told what happens when.
+//! A cluster in memory: members, their disks, the wire between them. Deterministic, and told what happens
+//! when.
 //!
-//! Every step is traced as text, and [`Invariants`] watches all of it, whichever test drives. Disks complete writes in
-//! order and lose what was not completed; the wire holds every message until it is delivered, dropped or repeated.
+//! Every step is traced as text, and [`Invariants`] watches all of it, whichever test drives. Disks complete
+//! writes in order and lose what was not completed; the wire holds every message until it is delivered,
+//! dropped or repeated.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
@@ -68,10 +70,6 @@ impl Cluster {
     }
 
     /// Founders `ids`, each with its founding entries durable and applied; nobody leads.
-    pub fn new(ids: &[u64]) -> Self {
-        Self::tuned(ids, |_| {})
-    }
-
     pub fn tuned(ids: &[u64], tune: fn(&mut Config)) -> Self {
         let mut cluster = Self { tune, ..Self::empty() };
         for &id in ids {
@@ -82,23 +80,14 @@ impl Cluster {
         cluster
     }
 
-    /// As [`new`](Self::new), and the first of them leads in term 2.
-    pub fn led(ids: &[u64]) -> Self {
-        let mut cluster = Self::new(ids);
+    /// As [`tuned`](Self::tuned), and the first of them leads in term 2.
+    pub fn led(ids: &[u64], tune: fn(&mut Config)) -> Self {
+        let mut cluster = Self::tuned(ids, tune);
         cluster.elect(ids[0]);
         cluster
     }
 
-    pub fn elect(&mut self, id: u64) {
-        // Forget loyalty to an earlier leader, or nobody would vote.
-        for _ in 0..20 {
-            for node in self.nodes.values_mut().filter(|node| node.raft.conf_state().voters.len() > 1) {
-                if !node.raft.is_leader() && node.raft.leader().is_some() {
-                    node.raft.tick();
-                }
-            }
-        }
-        self.wire.clear();
+    fn elect(&mut self, id: u64) {
         self.raft(id).campaign();
         self.settle();
         assert!(self.nodes[&id].raft.is_leader(), "{id} was not elected:\n{}", self.trace);
@@ -289,7 +278,8 @@ impl Cluster {
         }
     }
 
-    /// The process dies: memory and uncompleted writes are lost, messages already sent are not. It starts at once.
+    /// The process dies: memory and uncompleted writes are lost, messages already sent are not. It starts at
+    /// once.
     pub fn restart(&mut self, id: u64) {
         let Node { disk, applies, slow, .. } = self.nodes.remove(&id).expect("running member");
         self.restore(id, disk);

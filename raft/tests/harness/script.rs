@@ -1,11 +1,12 @@
 //! Scenarios as text: a command, `----`, and everything that happened because of it.
 //!
-//! A blank line ends a block; lines that begin with `#` are comments. `KONTIKI_REWRITE=1 cargo test` writes what really
-//! happens into the files, to be read like any other change. Commands:
+//! A blank line ends a block; lines that begin with `#` are comments. `KONTIKI_REWRITE=1 cargo test` writes
+//! what really happens into the files, to be read like any other change. Commands:
 //!
 //! | command | effect |
 //! |---|---|
 //! | `found 1 2 3`, `join 4` | new members; joining ones know nothing yet |
+//! | `keep-none` | before `led`: compaction keeps nothing for slow followers |
 //! | `led 1 2 3` | founders of which the first leads, without the trace of getting there |
 //! | `campaign 1`, `tick 1 [times]`, `pass [ticks]` | time; `pass` ticks everybody and settles each time |
 //! | `propose 1 a b`, `read 1`, `transfer 1 to 2` | requests |
@@ -70,9 +71,10 @@ fn execute(cluster: &mut Cluster, line: &str) {
             let ids: Vec<u64> = words[1..].iter().map(|word| word.parse().unwrap()).collect();
             ids.iter().for_each(|&id| cluster.found(id, &ids));
         }
+        "keep-none" => cluster.tune = |config| config.kept_entries_max = 0,
         "led" => {
             let ids: Vec<u64> = words[1..].iter().map(|word| word.parse().unwrap()).collect();
-            *cluster = Cluster::led(&ids);
+            *cluster = Cluster::led(&ids, cluster.tune);
         }
         "join" => cluster.join(member()),
         "campaign" => {

@@ -166,7 +166,8 @@ fn a_term_has_one_leader() {
 
 #[test]
 fn a_live_leader_is_not_replaced() {
-    // §4.2.3: within an election timeout of hearing from a leader, requests to replace it are ignored, term and all.
+    // §4.2.3: within an election timeout of hearing from a leader, requests to replace it are ignored, term
+    // and all.
     let check = |silent_ticks: u32, request: Payload, heard: bool| {
         let mut raft = member(3, 2, &[1]);
         step(&mut raft, 2, 2, heartbeat(0));

@@ -29,7 +29,8 @@ fn membership_changes_are_guarded() {
     let mut raft = member(3, 2, &[1]);
     assert_eq!(raft.propose_conf_change(&add), Err(ProposeError::NotLeader { leader: None }));
 
-    // Published in 2015: without an entry committed in the own term, two configurations may share no majority.
+    // Published in 2015: without an entry committed in the own term, two configurations may share no
+    // majority.
     let mut raft = leader(3, 2, &[]);
     assert_eq!(raft.propose_conf_change(&add), Err(ProposeError::LeaderNotReady));
     step(&mut raft, 2, 2, matched(1));

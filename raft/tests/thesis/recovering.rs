@@ -1,4 +1,5 @@
-//! A member that has lost acknowledged data: it stores, and promises nothing until it has caught up with itself.
+//! A member that has lost acknowledged data: it stores, and promises nothing until it has caught up with
+//! itself.
 
 use crate::player::*;
 
