@@ -30,9 +30,9 @@
 //! overflow page, from byte 16: kind, format, len u16, next u32 (0 ends the list), len data bytes
 //! ```
 //!
-//! - A key of at most [`KEY_INLINE_MAX`] bytes is whole in its page. Of a longer one the page keeps the first
-//!   [`STEM_LONG`] bytes, its *stem*, and the rest is a tail in overflow pages. (Of a short key all is stem.)
-//! - A page's prefix is what all its keys begin with when it is written as a whole, cut at [`PREFIX_MAX`]. It is taken
+//! - A key of at most `KEY_INLINE_MAX` bytes is whole in its page. Of a longer one the page keeps the first
+//!   `STEM_LONG` bytes, its *stem*, and the rest is a tail in overflow pages. (Of a short key all is stem.)
+//! - A page's prefix is what all its keys begin with when it is written as a whole, cut at `PREFIX_MAX`. It is taken
 //!   from the keys and not from the fences (the separators that bound the page in its ancestors, of which it stores
 //!   no copy): the last page of an ascending load has no upper fence, and would have no prefix. The price is that a
 //!   key between the fences may lack the prefix. Such a key is below or above all others of the page; to insert it

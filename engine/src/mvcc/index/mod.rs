@@ -3,13 +3,13 @@
 //!
 //! One writer builds the next version of the tree next to the published one: a page born in the current batch is
 //! changed in place, any other is copied first, so readers of older roots never see a change. A version is a
-//! [`Root`]; nobody keeps one here. Inner pages hold the number of live keys below each child, so a count costs two
+//! `Root`; nobody keeps one here. Inner pages hold the number of live keys below each child, so a count costs two
 //! walks from the root. Values of keys are not here but in the history; an entry says where, and whatever else a range
 //! answers or filters by.
 //!
 //! The tree does not know where pages come from (`map` does), what is durable (the checkpoint does), or which
 //! revision is current (the store does). All of it is safe code over byte slices; bytes that are no tree give
-//! [`Error::Damaged`].
+//! `Error::Damaged`.
 //!
 //! Ideas: slotted pages with prefix truncation, short separators and key heads from Graefe, "Modern B-Tree
 //! Techniques" (2011), sections 3.3 and 3.5; copy-on-write without a log from LMDB; live counts are ours.
@@ -40,6 +40,9 @@ pub mod cursor;
 
 /// Put and remove.
 pub mod write;
+
+/// What follows a removal.
+mod merge;
 
 /// A tree from entries in order.
 pub mod bulk;

@@ -1,7 +1,7 @@
 //! One leaf or inner page: a checked view, a search, and the edits that need no other byte to move.
 //!
-//! [`Node::open`] checks what holds for the page as a whole, [`Node::entry`] what holds for one entry, each time:
-//! a page may be any bytes and still only gives [`Error::Damaged`]. Edits that rearrange a page are in `items`.
+//! `Node::open` checks what holds for the page as a whole, `Node::entry` what holds for one entry, each time:
+//! a page may be any bytes and still only gives `Error::Damaged`. Edits that rearrange a page are in `items`.
 
 use std::cmp::Ordering;
 

@@ -1,6 +1,6 @@
 //! Reading a version of the tree: a key, the number of live keys in a range, the path to a key.
 //!
-//! Every function walks down from the root and has no state, so after [`Error::Miss`] the caller brings the page in
+//! Every function walks down from the root and has no state, so after `Error::Miss` the caller brings the page in
 //! and calls again.
 
 use std::borrow::Cow;

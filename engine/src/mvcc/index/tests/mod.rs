@@ -270,6 +270,21 @@ fn a_bulk_load_is_the_same_tree() {
     }
 }
 
+/// The first separator of an inner page may be all of its prefix, and so look like the empty one in slot 0.
+#[test]
+fn a_separator_equal_to_the_prefix_is_above_the_first_child() {
+    for below in 1..if cfg!(miri) { 3 } else { 40 } {
+        let mut world = World::new(0);
+        let first = (0..below).map(|n| format!("aa{n:02}")).chain(["ab".into()]);
+        for key in first.chain((0..100).map(|n| format!("ab{n:02}"))) {
+            world.put(key.as_bytes(), &[1; 250], true);
+        }
+        world.probe(b"ab", b"ac");
+        world.put(b"ab", b"again", false);
+        world.verify();
+    }
+}
+
 #[test]
 fn an_empty_tree_has_nothing() {
     let mut world = World::new(0);
