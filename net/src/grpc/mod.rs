@@ -60,9 +60,13 @@ mod gzip;
 // Deadlines of the calls in flight.
 mod deadline;
 
-// Calls over an HTTP/2 connection: the [`Server`].
+// What a call in flight remembers.
 pub mod call;
 
-pub use call::{CallId, Config, Event, Server};
+// All of the above over an HTTP/2 connection: the driver's side.
+pub mod server;
+
+pub use call::CallId;
 pub use metadata::{Lookup, Metadata, MethodId, MethodKind, Route};
+pub use server::{Config, Event, Server};
 pub use status::{Code, Status};

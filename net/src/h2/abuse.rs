@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Memory one connection may hold in streams, partial requests and answers waiting for windows.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
-/// What a stream costs in that ledger before it holds anything.
-pub const STREAM_COST_BYTES: usize = 512;
+/// What a stream costs in that ledger before it holds anything: its state, and the buffers its slot may keep. It makes
+/// 32,768 the most streams of one connection.
+pub const STREAM_COST_BYTES: usize = 2 << 10;
 /// Decoded size of a header block, by HPACK's accounting; more resets the stream.
 pub const HEADER_LIST_BYTES_MAX: usize = 64 << 10;
 /// Encoded size of a header block; more ends the connection.

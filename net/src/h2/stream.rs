@@ -296,7 +296,7 @@ const LINGER_TIME: Duration = Duration::from_millis(50);
 /// Streams we reset and still recognise.
 const RESET_KEPT_COUNT_MAX: usize = 128;
 /// Queue memory a free slot keeps.
-const QUEUE_KEPT_BYTES_MAX: usize = 4 << 10;
+const QUEUE_KEPT_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {
