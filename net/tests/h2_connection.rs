@@ -125,6 +125,21 @@ fn floods_end_the_connection() {
 }
 
 #[test]
+fn ending_a_thousand_old_calls_at_once_is_no_flood() {
+    let mut client = Client::new();
+    for n in 0..1000 {
+        let head = client.headers(2 * n + 1, "/t.T/Chat", &[], 0);
+        client.feed(&head);
+    }
+    client.wait(abuse::RESET_AGE_MAX);
+    for n in 0..1000 {
+        client.feed(&reset(2 * n + 1));
+    }
+    assert!(client.error.is_none());
+    assert_eq!(client.server.memory_bytes(), 0);
+}
+
+#[test]
 fn a_header_list_too_large_resets_and_nine_kilobytes_do_not() {
     let mut client = Client::new();
     let nine = "v".repeat(9 << 10);

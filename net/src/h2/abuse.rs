@@ -33,7 +33,10 @@ pub const WRITE_STALL_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The span the following counts are of.
 pub const METER_SPAN: Duration = Duration::from_secs(10);
-/// Streams reset by the peer, or by us for its errors, beyond [`RESET_COUNT_FREE`] and one for each finished stream.
+/// Age below which a stream that the peer resets counts as reset in haste. Clients that end thousands of watches at
+/// once, or whose deadlines pass while the server is slow, reset old streams.
+pub const RESET_AGE_MAX: Duration = Duration::from_millis(100);
+/// Streams reset in haste by the peer, or by us for its errors, beyond [`RESET_COUNT_FREE`] and one for each finished stream.
 pub const RESET_COUNT_MAX: u32 = 200;
 /// Resets that need no finished stream to excuse them.
 pub const RESET_COUNT_FREE: u32 = 100;
