@@ -433,14 +433,15 @@ proptest! {
 /// One of the things a client, the caller or time may do next.
 fn take_step(client: &mut Client, step: u8, stream: u32, number: u16, opened: &mut u32) {
     let body = grpc(&u32::from(number).to_be_bytes().repeat(1 + usize::from(number % 64)));
-    let next = *opened + 2 - (*opened == 0) as u32;
+    let next = *opened + 2 - u32::from(*opened == 0);
     let bytes = match step {
         0..=3 => {
             let path = ["/t.T/Echo", "/t.T/Hold", "/t.T/Big", "/t.T/Chat"][step as usize];
             *opened = next;
             let timeout = format!("{}m", 1 + number % 500);
-            let more: &[(&str, &str)] = if number % 3 == 0 { &[("grpc-timeout", &timeout)] } else { &[] };
-            client.headers(next, path, more, (number % 7 == 0) as u8)
+            let more: &[(&str, &str)] =
+                if number.is_multiple_of(3) { &[("grpc-timeout", &timeout)] } else { &[] };
+            client.headers(next, path, more, u8::from(number.is_multiple_of(7)))
         }
         4 => {
             *opened = next;
@@ -448,7 +449,7 @@ fn take_step(client: &mut Client, step: u8, stream: u32, number: u16, opened: &m
         }
         5 => data(stream, &body, 0),
         6 => data(stream, &body, flag::END_STREAM),
-        7 => data(stream, &body[..body.len() / 2], (number % 5 == 0) as u8),
+        7 => data(stream, &body[..body.len() / 2], u8::from(number.is_multiple_of(5))),
         8 => reset(stream),
         9 => window(stream, 1 + u32::from(number)),
         10 => window(0, 1 + u32::from(number)),
