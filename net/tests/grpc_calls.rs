@@ -296,6 +296,21 @@ fn a_chat() {
 }
 
 #[test]
+fn a_chat_that_always_leaves_a_rest_does_not_grow() {
+    let mut client = Client::new();
+    client.feed(&[settings(&[(4, 1 << 30)]), window(0, 1 << 30)].concat());
+    let head = client.headers(1, "/t.T/Chat", &[], 0);
+    client.feed(&head);
+    let body = grpc(&[b'c'; 1000]).repeat(1000);
+    // Frames of 1004 bytes never end where a message of 1005 does.
+    for part in body.chunks(1004) {
+        client.feed(&data(1, part, 0));
+        assert!(client.server.memory_bytes() < 40_000);
+    }
+    assert_eq!(client.body.len(), body.len());
+}
+
+#[test]
 fn a_chat_that_breaks_off() {
     let mut client = Client::new();
     let head = client.headers(1, "/t.T/Chat", &[], 0);

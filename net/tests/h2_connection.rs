@@ -3,6 +3,7 @@
 
 mod support;
 
+use net::grpc::{Code, Status};
 use net::h2::abuse;
 use net::h2::frame::{flag, kind};
 use proptest::prelude::*;
@@ -122,6 +123,21 @@ fn floods_end_the_connection() {
     dies(&[start.clone(), more.repeat(17)].concat(), calm, "too_many_continuations");
     let large = raw(kind::CONTINUATION, 0, 1, &[0; 16_384]);
     dies(&[start, large.repeat(5)].concat(), calm, "header block too large");
+}
+
+#[test]
+fn ending_a_thousand_old_calls_at_once_is_no_flood() {
+    let mut client = Client::new();
+    for n in 0..1000 {
+        let head = client.headers(2 * n + 1, "/t.T/Chat", &[], 0);
+        client.feed(&head);
+    }
+    client.wait(abuse::RESET_AGE_MAX);
+    for n in 0..1000 {
+        client.feed(&reset(2 * n + 1));
+    }
+    assert!(client.error.is_none());
+    assert_eq!(client.server.memory_bytes(), 0);
 }
 
 #[test]
@@ -350,7 +366,7 @@ fn a_conversation_cut_at_every_byte_is_the_same() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn damaged_conversations_never_panic(
@@ -387,10 +403,70 @@ proptest! {
     }
 
     #[test]
+    fn any_order_of_sane_steps_leaves_nothing_behind(
+        steps in proptest::collection::vec((0u8..14, 0u32..40, any::<u16>()), 0..150),
+    ) {
+        let mut client = Client::new();
+        let mut opened = 0;
+        for (step, stream, number) in steps {
+            // Streams never opened would end the connection at once.
+            let stream = (2 * stream + 1).min(opened.max(1));
+            let step = if opened == 0 { step % 5 } else { step };
+            take_step(&mut client, step, stream, number, &mut opened);
+            prop_assert!(client.server.memory_bytes() < 4 << 20);
+            prop_assert!(client.error.is_none(), "{:?}", client.lines);
+        }
+        for stream in (1..=opened).step_by(2) {
+            client.feed(&reset(stream));
+        }
+        client.wait(SECOND);
+        prop_assert_eq!((client.server.stream_count(), client.server.memory_bytes()), (0, 0));
+    }
+
+    #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
         let mut client = Client::new();
         client.feed(&bytes);
     }
+}
+
+/// One of the things a client, the caller or time may do next.
+fn take_step(client: &mut Client, step: u8, stream: u32, number: u16, opened: &mut u32) {
+    let body = grpc(&u32::from(number).to_be_bytes().repeat(1 + usize::from(number % 64)));
+    let next = *opened + 2 - u32::from(*opened == 0);
+    let bytes = match step {
+        0..=3 => {
+            let path = ["/t.T/Echo", "/t.T/Hold", "/t.T/Big", "/t.T/Chat"][step as usize];
+            *opened = next;
+            let timeout = format!("{}m", 1 + number % 500);
+            let more: &[(&str, &str)] =
+                if number.is_multiple_of(3) { &[("grpc-timeout", &timeout)] } else { &[] };
+            client.headers(next, path, more, u8::from(number.is_multiple_of(7)))
+        }
+        4 => {
+            *opened = next;
+            client.call(next, "/t.T/Big", &[], &u32::from(number).to_be_bytes())
+        }
+        5 => data(stream, &body, 0),
+        6 => data(stream, &body, flag::END_STREAM),
+        7 => data(stream, &body[..body.len() / 2], u8::from(number.is_multiple_of(5))),
+        8 => reset(stream),
+        9 => window(stream, 1 + u32::from(number)),
+        10 => window(0, 1 + u32::from(number)),
+        11 => settings(&[(4, u32::from(number)), (1, u32::from(number % 300))]),
+        12 => {
+            if let Some(&call) = client.calls.get(number as usize % (client.calls.len() + 1)) {
+                if client.big.iter().any(|(id, _)| *id == call) {
+                    client.server.reply_error(call, &Status::new(Code::Unavailable, "gone"));
+                } else {
+                    client.server.reply_unary(call, |out| out.resize(out.len() + number as usize, 7));
+                }
+            }
+            return client.flush();
+        }
+        _ => return client.wait(Duration::from_millis(u64::from(number % 200))),
+    };
+    client.feed(&bytes);
 }
 
 #[test]

@@ -44,6 +44,14 @@
 //! call whenever its windows and the output have room, and the caller adds about `budget` bytes with
 //! [`Server::push_chunk`] until the announced length is reached, then finishes. A caller that must wait for its data
 //! simply pushes later: it is asked again only after a push, or after [`Server::want_writable`].
+//!
+//! # Differences from grpc-go
+//!
+//! Compared frame by frame with grpc-go 1.71; what is left is deliberate. Credit is returned in larger steps, and no
+//! PINGs measure the bandwidth. HTTP/2's own rules are kept where grpc-go is lenient: `te` other than `trailers`, a
+//! missing `:path` or `:scheme`, a wrong `content-length` and frames for idle or closed streams are errors. `-bin`
+//! fields, which etcd does not use, are not decoded. The reset behind an answer given before the end of its request
+//! comes a little later, so that it is mostly not needed. A call that ends with its HEADERS gets its `EOF` at once.
 
 // Codes, and messages as header values.
 pub mod status;
@@ -60,9 +68,13 @@ mod gzip;
 // Deadlines of the calls in flight.
 mod deadline;
 
-// Calls over an HTTP/2 connection: the [`Server`].
+// What a call in flight remembers.
 pub mod call;
 
-pub use call::{CallId, Config, Event, Server};
+// All of the above over an HTTP/2 connection: the driver's side.
+pub mod server;
+
+pub use call::CallId;
 pub use metadata::{Lookup, Metadata, MethodId, MethodKind, Route};
+pub use server::{Config, Event, Server};
 pub use status::{Code, Status};

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Memory one connection may hold in streams, partial requests and answers waiting for windows.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
-/// What a stream costs in that ledger before it holds anything.
-pub const STREAM_COST_BYTES: usize = 512;
+/// What a stream costs in that ledger before it holds anything: its state, and the buffers its slot may keep. It makes
+/// 32,768 the most streams of one connection.
+pub const STREAM_COST_BYTES: usize = 2 << 10;
 /// Decoded size of a header block, by HPACK's accounting; more resets the stream.
 pub const HEADER_LIST_BYTES_MAX: usize = 64 << 10;
 /// Encoded size of a header block; more ends the connection.
@@ -32,7 +33,10 @@ pub const WRITE_STALL_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The span the following counts are of.
 pub const METER_SPAN: Duration = Duration::from_secs(10);
-/// Streams reset by the peer, or by us for its errors, beyond [`RESET_COUNT_FREE`] and one for each finished stream.
+/// Age below which a stream that the peer resets counts as reset in haste. Clients that end thousands of watches at
+/// once, or whose deadlines pass while the server is slow, reset old streams.
+pub const RESET_AGE_MAX: Duration = Duration::from_millis(100);
+/// Streams reset in haste by the peer, or by us for its errors, beyond [`RESET_COUNT_FREE`] and one for each finished stream.
 pub const RESET_COUNT_MAX: u32 = 200;
 /// Resets that need no finished stream to excuse them.
 pub const RESET_COUNT_FREE: u32 = 100;

@@ -5,7 +5,7 @@
 //! writes about as much as the windows and the output have room for.
 
 use super::flow::SendWindow;
-use super::frame::{self, HEAD_LEN, flag, kind};
+use super::frame::{self, HEAD_LEN, PAYLOAD_LEN_MAX, flag, kind};
 use super::settings::{PeerSettings, WINDOW_DEFAULT};
 use super::stream::{StreamKey, Streams};
 use crate::hpack::{Encoder, encode::Field};
@@ -84,16 +84,15 @@ impl Sender {
         self.encoder.encode(fields, &mut self.out.buf);
         let len = self.out.buf.len() - start - HEAD_LEN;
         let end = if end_stream { flag::END_STREAM } else { 0 };
-        let frame_len = self.peer.max_frame_size as usize;
         self.answered = true;
-        if len <= frame_len {
+        if len <= PAYLOAD_LEN_MAX {
             self.write_head(start, len, kind::HEADERS, end | flag::END_HEADERS, id);
             return;
         }
-        let frames = spread(&mut self.out.buf, start, frame_len);
+        let frames = spread(&mut self.out.buf, start);
         for n in 0..frames {
-            let at = start + n * (HEAD_LEN + frame_len);
-            let part = (len - n * frame_len).min(frame_len);
+            let at = start + n * (HEAD_LEN + PAYLOAD_LEN_MAX);
+            let part = (len - n * PAYLOAD_LEN_MAX).min(PAYLOAD_LEN_MAX);
             let kind = if n == 0 { kind::HEADERS } else { kind::CONTINUATION };
             let flags = if n == 0 { end } else { 0 } | if n + 1 == frames { flag::END_HEADERS } else { 0 };
             self.write_head(at, part, kind, flags, id);
@@ -155,7 +154,7 @@ impl Sender {
             let Some(stream) = streams.live(key) else { continue };
             stream.scheduled = false;
             let room = self.window.room().min(stream.send_window.room());
-            let len = stream.queued().min(room).min(self.peer.max_frame_size as usize);
+            let len = stream.queued().min(room).min(PAYLOAD_LEN_MAX);
             if len > 0 {
                 let part = stream.queue_sent..stream.queue_sent + len;
                 self.out.buf.extend_from_slice(&frame::head(len, kind::DATA, 0, key.id));
@@ -242,13 +241,12 @@ impl Sender {
 
     /// Turns the `len` bytes behind the blank head at `start` into DATA frames.
     fn frame_data(&mut self, start: usize, len: usize, id: u32) {
-        let frame_len = self.peer.max_frame_size as usize;
-        if len <= frame_len {
+        if len <= PAYLOAD_LEN_MAX {
             return self.write_head(start, len, kind::DATA, 0, id);
         }
-        for n in 0..spread(&mut self.out.buf, start, frame_len) {
-            let part = (len - n * frame_len).min(frame_len);
-            self.write_head(start + n * (HEAD_LEN + frame_len), part, kind::DATA, 0, id);
+        for n in 0..spread(&mut self.out.buf, start) {
+            let part = (len - n * PAYLOAD_LEN_MAX).min(PAYLOAD_LEN_MAX);
+            self.write_head(start + n * (HEAD_LEN + PAYLOAD_LEN_MAX), part, kind::DATA, 0, id);
         }
     }
 
@@ -257,16 +255,16 @@ impl Sender {
     }
 }
 
-/// Moves the payload behind the head at `start` apart, so that every `frame_len` bytes have a head of their own in
+/// Moves the payload behind the head at `start` apart, so that every frame has a head of their own in
 /// front of them; the number of frames.
-fn spread(buf: &mut Vec<u8>, start: usize, frame_len: usize) -> usize {
+fn spread(buf: &mut Vec<u8>, start: usize) -> usize {
     let payload = start + HEAD_LEN;
     let len = buf.len() - payload;
-    let frames = len.div_ceil(frame_len);
+    let frames = len.div_ceil(PAYLOAD_LEN_MAX);
     buf.resize(buf.len() + (frames - 1) * HEAD_LEN, 0);
     for n in (1..frames).rev() {
-        let from = payload + n * frame_len;
-        let part = (len - n * frame_len).min(frame_len);
+        let from = payload + n * PAYLOAD_LEN_MAX;
+        let part = (len - n * PAYLOAD_LEN_MAX).min(PAYLOAD_LEN_MAX);
         buf.copy_within(from..from + part, from + n * HEAD_LEN);
     }
     frames
@@ -301,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_goes_out_in_frames_of_the_peers_size() {
+    fn what_fits_goes_out_in_frames() {
         let (mut sender, mut streams, keys) = set_up(1 << 20, 1);
         let body: Vec<u8> = (0..40_000u32).map(|n| n as u8).collect();
         sender.data(&mut streams, keys[0], |buf| buf.extend_from_slice(&body));

@@ -17,23 +17,18 @@ pub struct PeerSettings {
     pub header_table_size: u32,
     /// Window of each stream we send on.
     pub initial_window_size: u32,
-    /// Largest payload it accepts.
-    pub max_frame_size: u32,
 }
 
 impl Default for PeerSettings {
     fn default() -> PeerSettings {
-        PeerSettings {
-            header_table_size: 4_096,
-            initial_window_size: WINDOW_DEFAULT,
-            max_frame_size: PAYLOAD_LEN_MAX as u32,
-        }
+        PeerSettings { header_table_size: 4_096, initial_window_size: WINDOW_DEFAULT }
     }
 }
 
 impl PeerSettings {
-    /// Takes over the pairs of a SETTINGS payload, in order; unknown ones and those that concern only servers of
-    /// web pages are ignored, after a check of their range.
+    /// Takes over the pairs of a SETTINGS payload, in order. Unknown ones and those that concern only servers of web
+    /// pages are ignored after a check of their range; so is MAX_FRAME_SIZE, since like grpc-go we never send more
+    /// than the smallest value it may have.
     pub fn apply(&mut self, payload: &[u8]) -> Result<(), ConnectionError> {
         if !payload.len().is_multiple_of(PAIR_LEN) {
             return fail(Reason::FrameSizeError, "settings payload");
@@ -51,7 +46,6 @@ impl PeerSettings {
                 id::MAX_FRAME_SIZE if !(PAYLOAD_LEN_MAX as u32..1 << 24).contains(&value) => {
                     return fail(Reason::ProtocolError, "max_frame_size");
                 }
-                id::MAX_FRAME_SIZE => self.max_frame_size = value,
                 _ => {}
             }
         }
@@ -119,7 +113,7 @@ mod tests {
         );
         check([0, 4, 0x80, 0, 0, 0], Err(Reason::FlowControlError));
         check([0, 5, 0, 0, 0x3f, 0xff], Err(Reason::ProtocolError));
-        check([0, 5, 0, 0xff, 0xff, 0xff], Ok(PeerSettings { max_frame_size: (1 << 24) - 1, ..default }));
+        check([0, 5, 0, 0xff, 0xff, 0xff], Ok(default));
         check([0, 5, 1, 0, 0, 0], Err(Reason::ProtocolError));
         check([0x7f, 5, 1, 0, 0, 0], Ok(default));
         assert!(PeerSettings::default().apply(&[0; 5]).is_err());

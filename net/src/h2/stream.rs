@@ -57,6 +57,7 @@ pub(super) struct Stream {
     /// 0 while the slot is free.
     pub(super) id: u32,
     pub(super) state: State,
+    pub(super) opened_at: Instant,
     pub(super) recv_window: RecvWindow,
     pub(super) send_window: SendWindow,
     /// What `content-length` promised and has not come yet.
@@ -77,10 +78,11 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    fn vacant() -> Stream {
+    fn vacant(now: Instant) -> Stream {
         Stream {
             id: 0,
             state: State::Open,
+            opened_at: now,
             recv_window: RecvWindow::new(STREAM_WINDOW_MAX),
             send_window: SendWindow::new(0),
             body_left: None,
@@ -148,12 +150,13 @@ impl Streams {
         debug_assert!(id > self.last_id, "stream {id} after {}", self.last_id);
         self.last_id = id;
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Stream::vacant());
+            self.slots.push(Stream::vacant(self.now));
             self.slots.len() as u32 - 1
         });
         let stream = &mut self.slots[slot as usize];
         stream.id = id;
         stream.state = if end_stream { State::HalfClosedRemote } else { State::Open };
+        stream.opened_at = self.now;
         stream.recv_window = RecvWindow::new(STREAM_WINDOW_MAX);
         stream.send_window = SendWindow::new(send_window);
         stream.body_left = body;
@@ -296,7 +299,7 @@ const LINGER_TIME: Duration = Duration::from_millis(50);
 /// Streams we reset and still recognise.
 const RESET_KEPT_COUNT_MAX: usize = 128;
 /// Queue memory a free slot keeps.
-const QUEUE_KEPT_BYTES_MAX: usize = 4 << 10;
+const QUEUE_KEPT_BYTES_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -9,14 +9,12 @@
 /// Errors when the end-of-string symbol appears, or when the padding is longer than seven bits or not all ones.
 pub fn decode(src: &[u8], out: &mut Vec<u8>) -> Result<(), HuffmanError> {
     out.reserve(src.len() * 8 / 5 + 1);
-    let mut window = 0u64; // unread bits, left-aligned
+    let mut window = 0u64; // unread bits, left-aligned; only the first `bits` count
     let mut bits = 0u32;
-    let mut rest = src.iter();
+    let mut rest = src;
     loop {
-        while bits <= 56 {
-            let Some(&byte) = rest.next() else { break };
-            window |= u64::from(byte) << (56 - bits);
-            bits += 8;
+        if bits < LENGTH_MAX as u32 {
+            refill(&mut window, &mut bits, &mut rest);
         }
         let short = SHORT[(window >> 56) as usize];
         let (symbol, length) =
@@ -30,6 +28,25 @@ pub fn decode(src: &[u8], out: &mut Vec<u8>) -> Result<(), HuffmanError> {
         out.push(symbol as u8);
         window <<= length;
         bits -= u32::from(length);
+    }
+}
+
+/// Moves whole bytes from `rest` into `window` until at least 56 bits are there or none are left.
+fn refill(window: &mut u64, bits: &mut u32, rest: &mut &[u8]) {
+    if let Some(next) = rest.first_chunk::<8>() {
+        // Bits of a byte that fits only in part come again with the next refill, the same.
+        *window |= u64::from_be_bytes(*next) >> *bits;
+        let bytes = (63 - *bits) / 8;
+        *rest = &rest[bytes as usize..];
+        *bits += bytes * 8;
+        return;
+    }
+    while *bits <= 56
+        && let Some((&byte, after)) = rest.split_first()
+    {
+        *window |= u64::from(byte) << (56 - *bits);
+        *bits += 8;
+        *rest = after;
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Client {
     pub body: Vec<u8>,
     pub calls: Vec<CallId>,
     /// What remains to be pushed to calls of `Big`.
-    big: Vec<(CallId, u64)>,
+    pub big: Vec<(CallId, u64)>,
     encoder: Encoder,
     decoder: Decoder,
     unread: Vec<u8>,
@@ -233,7 +233,7 @@ fn on_event(
             match method {
                 MethodId(0) => answers.push((call, Answer::Unary(message.to_vec()))),
                 MethodId(2) => {
-                    let len = u32::from_be_bytes(message.try_into().expect("a length"));
+                    let len = message.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes) % (1 << 24));
                     answers.push((call, Answer::Big(u64::from(len))));
                 }
                 _ => {}

@@ -4,7 +4,7 @@ use super::super::abuse;
 use super::super::error::{ConnectionError, Fault, Reason, refuse};
 use super::super::frame::{self, Frame, flag, kind};
 use super::super::request;
-use super::super::stream::{State, StreamKey, Streams};
+use super::super::stream::{State, Stream, StreamKey, Streams};
 use super::{Assembly, Connection, Event, Phase, SHUTDOWN_PING, Shutdown};
 
 impl Connection {
@@ -40,8 +40,11 @@ impl Connection {
         reason: Reason,
     ) -> Result<Option<Event<'static>>, ConnectionError> {
         self.control_replies += 1;
-        self.settle_meter();
-        self.meter.on_reset()?;
+        // A client cannot know our stream limit before it has read our SETTINGS.
+        if reason != Reason::RefusedStream {
+            self.settle_meter();
+            self.meter.on_reset()?;
+        }
         let Some(stream) = self.streams.find(id) else {
             frame::put_reset(&mut self.sender.out.buf, id, reason);
             self.streams.remember_reset(id);
@@ -238,9 +241,13 @@ impl Connection {
             self.meter.on_idle_frame()?;
             return Ok(None);
         };
-        self.settle_meter();
-        self.meter.on_reset()?;
-        let known = self.streams.at(stream).state != State::HalfClosedLocal;
+        let now = self.streams.now;
+        let Stream { state, opened_at, .. } = *self.streams.at(stream);
+        if now < opened_at + abuse::RESET_AGE_MAX {
+            self.settle_meter();
+            self.meter.on_reset()?;
+        }
+        let known = state != State::HalfClosedLocal;
         self.sender.discard(&mut self.streams, stream);
         self.streams.close(stream);
         Ok(known.then_some(Event::Reset { stream }))
