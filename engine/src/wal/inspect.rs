@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::chain::follow;
+use super::config::Config;
 use super::frame::{self, Frame};
 use super::layout::HEADER_BYTES;
 use super::recover::{Policy, RecoverError, Recovered, Voters, judge};
 use super::survey::{Broken, Found, Survey, survey};
-use super::writer::Config;
 use super::{EntryId, Identity, open};
 use crate::disk::{self, Disk, DiskError, Durability, FileName, Op};
 

@@ -20,6 +20,12 @@ pub mod frame;
 /// One block while it is filled.
 mod block;
 
+/// What the next header and the next segment head repeat.
+mod tail;
+
+/// Sizes and mode.
+pub mod config;
+
 /// Segments: placing blocks, zeroed files ahead, reuse behind.
 mod segment;
 
@@ -93,6 +99,7 @@ pub struct HardState {
     pub commit: u64,
 }
 
+pub use config::{Config, Mode};
 pub use open::open;
 pub use recover::{Recovered, recover};
-pub use writer::{Config, Mode, WalFailure, Writer};
+pub use writer::{WalFailure, Writer};

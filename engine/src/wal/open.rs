@@ -6,10 +6,12 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::config::Config;
 use super::layout::HEAD_BYTES;
 use super::recover::{RecoverError, Recovered, Standing};
 use super::segment::{Segment, Space, Spare};
-use super::writer::{Author, Config, Mode, Tail, Writer, head_block, seal};
+use super::tail::{Author, Tail};
+use super::writer::Writer;
 use crate::disk::{Disk, Durability, FileName, Op};
 
 /// Opens the log for writing after [`super::recover()`], in a fresh segment whose head is durable on return.
@@ -26,31 +28,26 @@ pub fn open(
     config.check();
     let mut spares = usable_spares(disk, recovered, &config)?;
     let active = fresh_segment(disk, recovered, &config, &mut spares)?;
-    let author = Author { identity: recovered.identity, start: recovered.start + 1, nonce };
-    let last = recovered.last();
     let mut tail = Tail {
-        // The head's number is the one after this.
+        author: Author { identity: recovered.identity, start: recovered.start + 1, nonce },
+        // The head has the number after this one.
         number: recovered.next_block - 1,
         header_crc: recovered.header_crc,
         hard_state: recovered.hard_state,
-        last,
+        last: recovered.last(),
         conf_state: recovered.conf_state.clone().unwrap_or_default(),
         promised: match recovered.standing {
             Standing::Sound => None,
             Standing::Recovering { promised } => Some(promised),
         },
         position: 0,
-        cut: recovered.cut,
     };
-    let no_fsync = matches!(config.mode, Mode::NoFsync { .. });
-    let durable_upto = if no_fsync { 0 } else { recovered.cut - 1 };
-    let block = head_block(BytesMut::with_capacity(HEAD_BYTES), &tail);
-    let (data, header_crc) = seal(block, &author, &mut tail, durable_upto, no_fsync);
+    let block = tail.head_block(BytesMut::with_capacity(HEAD_BYTES), recovered.cut);
+    let kept = recovered.cut - 1;
+    let data = tail.seal(block, (!config.is_unsafe()).then_some(kept));
     write_head(disk, active, data)?;
-    tail.number += 1;
-    tail.header_crc = header_crc;
     let space = Space::new(&config, active, recovered, spares);
-    Ok(Writer::new(config, author, space, tail))
+    Ok(Writer::new(config, space, tail))
 }
 
 /// The copy first: once the head is there, so is its stand-in.

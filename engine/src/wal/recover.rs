@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::chain::{Chain, follow};
 use super::frame::{self, BadFrame};
 use super::layout::{HEADER_BYTES, flags};
-use super::replay::Replay;
+use super::replay::{Replay, Replayed};
 use super::segment::{Segment, Spare};
 use super::survey::{Found, Survey, read_heads, survey};
 use super::{Entry, EntryId, HardState, Identity};
@@ -137,6 +137,11 @@ pub enum RecoverError {
         /// Last valid entry.
         last: u64,
     },
+    /// The member had lost promises, counted on a group to make up for it, and is alone now.
+    StillRecovering {
+        /// Highest index and term it had promised.
+        promised: EntryId,
+    },
     /// The log and the index contradict each other.
     Mismatch {
         /// The entry that the index has applied.
@@ -187,6 +192,12 @@ impl fmt::Display for RecoverError {
                 f,
                 "entries up to {commit} were committed but the log ends at {last}; restore a backup, or cut the \
                  log and accept the loss"
+            ),
+            RecoverError::StillRecovering { promised } => write!(
+                f,
+                "this member lost entries up to {} of term {} and has not got them back from its group; it cannot go \
+                 on alone: remove it and add it again, or cut the log and accept the loss",
+                promised.index, promised.term
             ),
             RecoverError::Mismatch { applied, term } => write!(
                 f,
@@ -257,43 +268,23 @@ pub(super) fn judge(
     }
     let replayed = replay.finish(&mut warnings)?;
     let newest = accepted.last();
-    let last = replayed.last;
-    if let Some((file, offset, block)) = damage
-        && policy == Policy::Refuse
-    {
-        return Err(RecoverError::Damaged { file, offset, block, index: last.index + 1 });
+    if policy == Policy::Refuse {
+        refuse_loss(&survey, newest, damage, &replayed)?;
     }
-    let mut hard_state = newest.map(|found| found.header.hard_state).unwrap_or_default();
-    let committed = survey.end(newest).map(|header| header.hard_state.commit).max().unwrap_or(0);
-    if committed > last.index && policy == Policy::Refuse {
-        return Err(RecoverError::CommitLost { commit: committed, last: last.index });
-    }
-    let mut promised = replayed.promised;
-    if damage.is_some() || replayed.behind {
-        let proven = survey.promised(newest);
-        let proven = EntryId { index: proven.index.max(last.index), term: proven.term.max(last.term) };
-        promised =
-            Some(promised.map_or(proven, |p| EntryId {
-                index: p.index.max(proven.index),
-                term: p.term.max(proven.term),
-            }));
-        // The newest vote that can still be read: never vote differently in that term.
-        if let Some(later) = survey.end(newest).max_by_key(|header| header.number) {
-            hard_state = later.hard_state;
-        }
-    }
-    hard_state.commit = hard_state.commit.clamp(applied.index, last.index.max(applied.index));
-    let standing = match (promised, policy) {
-        (Some(promised), Policy::Recover) => Standing::Recovering { promised },
-        (Some(promised), Policy::Refuse) if !replayed.behind => {
-            return Err(RecoverError::CommitLost { commit: promised.index, last: last.index });
-        }
+    let loss = damage.is_some() || replayed.behind;
+    let standing = match lost_promise(&survey, newest, loss, &replayed) {
+        Some(promised) if policy == Policy::Recover => Standing::Recovering { promised },
         _ => Standing::Sound,
     };
-    let (segments, unused) = sort_segments(&survey, &accepted, applied.index);
-    let cut_off =
-        survey.live.iter().any(|found| newest.is_none_or(|n| found.header.number > n.header.number));
+    let mut hard_state = newest.map(|found| found.header.hard_state).unwrap_or_default();
+    if loss && let Some(later) = survey.end(newest).max_by_key(|header| header.number) {
+        // The newest vote that can still be read: never vote differently in that term.
+        hard_state = later.hard_state;
+    }
+    hard_state.commit = hard_state.commit.clamp(applied.index, replayed.last.index);
     let stopped = newest.is_some_and(|found| found.header.flags & flags::CLEAN != 0);
+    let whole = newest.is_some_and(|newest| survey.end(Some(newest)).count() == 1);
+    let (segments, unused) = sort_segments(&survey, &accepted, applied.index);
     Ok(Recovered {
         identity,
         hard_state,
@@ -301,7 +292,7 @@ pub(super) fn judge(
         boundary: applied,
         entries: replayed.entries,
         standing,
-        clean: stopped && !cut_off && damage.is_none() && standing == Standing::Sound,
+        clean: stopped && whole && warnings.is_empty() && standing == Standing::Sound,
         fresh: survey.live.is_empty() && survey.orphans.is_empty(),
         warnings,
         start: survey.start_max,
@@ -311,6 +302,39 @@ pub(super) fn judge(
         segments,
         unused,
         spares: survey.spares,
+    })
+}
+
+/// What a member that holds the only copy cannot accept.
+fn refuse_loss(
+    survey: &Survey,
+    newest: Option<&Found>,
+    damage: Option<(FileName, u64, u64)>,
+    replayed: &Replayed,
+) -> Result<(), RecoverError> {
+    let last = replayed.last.index;
+    if let Some((file, offset, block)) = damage {
+        return Err(RecoverError::Damaged { file, offset, block, index: last + 1 });
+    }
+    if let Some(promised) = replayed.promised {
+        return Err(RecoverError::StillRecovering { promised });
+    }
+    let commit = survey.end(newest).map(|header| header.hard_state.commit).max().unwrap_or(0);
+    if commit > last {
+        return Err(RecoverError::CommitLost { commit, last });
+    }
+    Ok(())
+}
+
+/// What was promised and is not here: by this loss, by an earlier one, or both.
+fn lost_promise(survey: &Survey, newest: Option<&Found>, loss: bool, replayed: &Replayed) -> Option<EntryId> {
+    if !loss {
+        return replayed.promised;
+    }
+    let (proven, earlier) = (survey.promised(newest), replayed.promised.unwrap_or_default());
+    Some(EntryId {
+        index: proven.index.max(earlier.index).max(replayed.last.index),
+        term: proven.term.max(earlier.term).max(replayed.last.term),
     })
 }
 

@@ -8,9 +8,9 @@
 
 use std::collections::VecDeque;
 
+use super::config::Config;
 use super::layout::HEAD_BYTES;
 use super::recover::Recovered;
-use super::writer::Config;
 use crate::disk::{DiskError, FileName, Op};
 
 /// A file of the log.

@@ -73,7 +73,7 @@ pub(super) struct Survey {
     /// Blocks with right checksums, our identity and an unknown nonce from a start later than any known one: the
     /// heads of their segment are gone, or a client forged them.
     pub orphans: Vec<(FileName, u64)>,
-    /// Highest start and number that any block of this member carries, known nonce or not.
+    /// Highest start and number that any block with a known nonce carries, void ones and torn heads included.
     pub start_max: u64,
     pub number_max: u64,
 }
@@ -91,6 +91,22 @@ impl Survey {
         }
         survey.segments.sort_unstable();
         survey
+    }
+
+    /// A copy stands in for a head that was durable once, not for one that a power cut tore.
+    fn drop_torn_heads(&mut self) {
+        let proven = self.proven();
+        self.live.retain(|found| found.read_at == found.offset || found.header.number <= proven);
+    }
+
+    /// What a later start has cut off counts no more.
+    fn set_void_apart(&mut self) {
+        let cuts = self.live.iter().filter_map(|found| Some((found.header.start, found.start?.cut)));
+        let cuts: Vec<(u64, u64)> = cuts.collect();
+        let is_void = |found: &Found| {
+            cuts.iter().any(|&(start, cut)| found.header.start < start && found.header.number >= cut)
+        };
+        (self.void, self.live) = std::mem::take(&mut self.live).into_iter().partition(is_void);
     }
 
     /// P: everything up to this block number was reported durable.
@@ -134,20 +150,8 @@ pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<
     for (&(number, len), head) in survey.segments.clone().iter().zip(heads) {
         scan(disk, number, len, head, &known, &mut survey)?;
     }
-    let starts: Vec<(u64, u64)> = survey
-        .live
-        .iter()
-        .filter_map(|found| found.start.map(|start| (found.header.start, start.cut)))
-        .collect();
-    let is_void = |found: &Found| {
-        starts.iter().any(|&(start, cut)| found.header.start < start && found.header.number >= cut)
-    };
-    let (void, live) = std::mem::take(&mut survey.live).into_iter().partition(is_void);
-    survey.void = void;
-    survey.live = live;
-    // A copy stands in for a head that was durable once, not for one that a power cut tore.
-    let proven = survey.proven();
-    survey.live.retain(|found| found.read_at == found.offset || found.header.number <= proven);
+    survey.drop_torn_heads();
+    survey.set_void_apart();
     Ok(survey)
 }
 
@@ -245,7 +249,6 @@ fn scan(
                 length
             }
             Some((header, _)) if header.identity == known.identity => {
-                note(survey, &header);
                 if header.start > known.start {
                     survey.orphans.push((file, at as u64));
                 }

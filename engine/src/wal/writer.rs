@@ -15,117 +15,18 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use super::block::{Block, aligned_buffer};
-use super::frame::{self, Start};
-use super::layout::{CONF_STATE_BYTES_MAX, FRAME_BYTES, HEAD_BYTES, HEADER_BYTES, Header, flags, padded};
+use super::config::{Config, Mode};
+use super::frame;
+use super::layout::{CONF_STATE_BYTES_MAX, FRAME_BYTES, HEADER_BYTES, flags, padded};
 use super::segment::Space;
-use super::{Entry, EntryId, HardState, Identity};
+use super::tail::Tail;
+use super::{Entry, EntryId, HardState};
 use crate::disk::{DiskError, Durability, FileName, Op, Outcome, Owner, Token};
-
-/// How blocks become durable; one mode a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Each write is durable by its own completion; up to `depth` in flight.
-    Dsync {
-        /// At least 1.
-        depth: usize,
-    },
-    /// A write, then a sync submitted after it completed; one such pair at a time.
-    Fdatasync,
-    /// Completion counts as durable although it is not (`--unsafe-no-fsync`); up to `depth` in flight.
-    NoFsync {
-        /// At least 1.
-        depth: usize,
-    },
-}
-
-/// Sizes and mode of a log. Sizes are multiples of 4096.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// How blocks become durable.
-    pub mode: Mode,
-    /// A block grows up to here, unless its first entry needs more.
-    pub block_bytes_max: usize,
-    /// With something in flight, this much is enough to go at once.
-    pub batch_bytes: usize,
-    /// Longest entry: the request limit and what raft and the command add.
-    pub entry_bytes_max: usize,
-    /// Length of a segment of a grown log.
-    pub segment_bytes: u64,
-    /// Length of the first segment of all; later ones double up to `segment_bytes`.
-    pub segment_bytes_first: u64,
-    /// Least zeroed space ahead.
-    pub ahead_bytes_min: u64,
-    /// Idle time after which a seal protects the last blocks.
-    pub seal_after: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            mode: Mode::Dsync { depth: 4 },
-            block_bytes_max: 256 << 10,
-            batch_bytes: 16 << 10,
-            entry_bytes_max: (1536 << 10) + (512 << 10),
-            segment_bytes: 64 << 20,
-            segment_bytes_first: 4 << 20,
-            ahead_bytes_min: 8 << 20,
-            seal_after: Duration::from_millis(100),
-        }
-    }
-}
-
-impl Config {
-    /// The default sizes, grown where entries of up to `entry_bytes_max` need it.
-    pub fn for_entries(entry_bytes_max: usize) -> Config {
-        let mut config = Config { entry_bytes_max, ..Config::default() };
-        let shortest = config.shortest_segment();
-        config.segment_bytes_first = config.segment_bytes_first.max(2 * shortest);
-        config.segment_bytes = config.segment_bytes.max(4 * shortest);
-        config
-    }
-
-    /// Longest block: one entry of the greatest length alone.
-    pub fn longest_block(&self) -> usize {
-        padded(HEADER_BYTES + FRAME_BYTES + self.entry_bytes_max).max(self.block_bytes_max)
-    }
-
-    /// Shortest segment that is of use: its head, the longest block, the head's copy.
-    pub fn shortest_segment(&self) -> u64 {
-        (2 * HEAD_BYTES + self.longest_block()) as u64
-    }
-
-    pub(super) fn check(&self) {
-        let depth = self.depth();
-        assert!((1..=DEPTH_MAX).contains(&depth), "{depth} writes in flight");
-        assert!(
-            self.segment_bytes_first >= self.shortest_segment()
-                && self.segment_bytes >= self.segment_bytes_first,
-            "segments of {} and {} bytes do not hold a block of {}",
-            self.segment_bytes_first,
-            self.segment_bytes,
-            self.longest_block()
-        );
-        assert!(
-            self.segment_bytes <= super::layout::SEGMENT_BYTES_MAX,
-            "segments of {} bytes",
-            self.segment_bytes
-        );
-    }
-
-    fn depth(&self) -> usize {
-        match self.mode {
-            Mode::Dsync { depth } | Mode::NoFsync { depth } => depth,
-            Mode::Fdatasync => 1,
-        }
-    }
-}
-
-const DEPTH_MAX: usize = 64;
 
 /// The log failed; only a new process may open it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,31 +64,9 @@ enum Stage {
     Done,
 }
 
-/// State as of the last submitted block: what the next header and the next segment head repeat.
-pub(super) struct Tail {
-    pub number: u64,
-    pub header_crc: u32,
-    pub hard_state: HardState,
-    pub last: EntryId,
-    pub conf_state: Bytes,
-    pub promised: Option<EntryId>,
-    pub position: u64,
-    /// Number that the first block after the cut would have had; see [`Start::cut`].
-    pub cut: u64,
-}
-
-/// Who writes: the constant part of every header.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Author {
-    pub identity: Identity,
-    pub start: u64,
-    pub nonce: u64,
-}
-
-/// The log, open for writing. Made by [`super::open`].
+/// The log, open for writing. Made by [`super::open()`].
 pub struct Writer {
     config: Config,
-    author: Author,
     space: Space,
     tail: Tail,
     /// Blocks not submitted yet, oldest first; frames go into the last one.
@@ -214,7 +93,7 @@ pub struct Writer {
 
 impl Writer {
     /// `tail` is the head block just made durable in a fresh segment.
-    pub(super) fn new(config: Config, author: Author, space: Space, tail: Tail) -> Writer {
+    pub(super) fn new(config: Config, space: Space, tail: Tail) -> Writer {
         config.check();
         Writer {
             last: tail.last,
@@ -225,7 +104,6 @@ impl Writer {
             durable_number: tail.number,
             active_head: tail.number,
             config,
-            author,
             space,
             tail,
             waiting: VecDeque::new(),
@@ -356,7 +234,7 @@ impl Writer {
         Some((token, op))
     }
 
-    /// Seals the log when it has been idle for [`Config::seal_after`]: at most once per idle period, and what is
+    /// Seals the log when it has been idle for [`super::Config::seal_after`]: at most once per idle period, and what is
     /// pushed meanwhile does not wait for it. Call when the log has become idle; returns when to call again. A seal
     /// that fell due is the next thing [`Writer::poll`] emits.
     pub fn poll_timer(&mut self, now: Instant) -> Option<Instant> {
@@ -524,19 +402,14 @@ impl Writer {
         };
         let block = self.waiting.pop_front().expect("the caller saw one");
         self.waiting_bytes -= block.body_len();
-        if let Some(conf_state) = &block.conf_state {
-            self.tail.conf_state = conf_state.clone();
-        }
-        self.tail.promised = block.promised;
         Some(self.write(block, file, offset))
     }
 
     /// Opens the next segment: its head repeats what must outlive the segments before it.
     fn submit_head(&mut self) -> Option<(Token, Op)> {
         let (file, copy_at) = self.space.advance()?;
-        self.tail.cut = self.tail.number + 1;
         let buffer = self.buffer(0);
-        let block = head_block(buffer, &self.tail);
+        let block = self.tail.head_block(buffer, self.tail.number + 1);
         let (token, op) = self.write(block, file, 0);
         let Op::Write { data, durability, .. } = &op else { unreachable!("blocks are written") };
         self.head_copy =
@@ -546,29 +419,23 @@ impl Writer {
     }
 
     fn write(&mut self, block: Block, file: FileName, offset: u64) -> (Token, Op) {
-        let number = self.tail.number + 1;
-        let durable_upto = if self.config.is_unsafe() { 0 } else { self.durable_number };
-        let (position, light) = (block.position, block.light);
-        let (data, header_crc) =
-            seal(block, &self.author, &mut self.tail, durable_upto, self.config.is_unsafe());
-        self.tail.number = number;
-        self.tail.header_crc = header_crc;
-        self.tail.position = position;
+        let light = block.light;
+        let durable_upto = (!self.config.is_unsafe()).then_some(self.durable_number);
+        let data = self.tail.seal(block, durable_upto);
         let token = self.new_token();
-        let stage = Stage::Writing;
+        self.flights.push_back(Flight {
+            number: self.tail.number,
+            position: self.tail.position,
+            file,
+            token: token.id,
+            stage: Stage::Writing,
+            light,
+            data: data.clone(),
+        });
         let durability = match self.config.mode {
             Mode::Dsync { .. } => Durability::Synced,
             Mode::Fdatasync | Mode::NoFsync { .. } => Durability::Cached,
         };
-        self.flights.push_back(Flight {
-            number,
-            position,
-            file,
-            token: token.id,
-            stage,
-            light,
-            data: data.clone(),
-        });
         (token, Op::Write { file, offset, data, durability })
     }
 
@@ -628,57 +495,14 @@ impl Writer {
     }
 }
 
-impl Config {
-    /// Completions prove nothing.
-    fn is_unsafe(&self) -> bool {
-        matches!(self.mode, Mode::NoFsync { .. })
-    }
-}
-
-/// The block that opens a segment, from the state before it.
-pub(super) fn head_block(buffer: BytesMut, tail: &Tail) -> Block {
-    let mut block = Block::new(buffer, tail.last, tail.hard_state, tail.position);
-    frame::put_start(block.body(), &Start { cut: tail.cut, last: tail.last, promised: tail.promised });
-    frame::put_conf_state(block.body(), &tail.conf_state);
-    block.promised = tail.promised;
-    block.light = true;
-    assert!(block.padded_len() == HEAD_BYTES, "a segment head of {} bytes", block.padded_len());
-    block
-}
-
-/// Completes `block` as the one after `tail`, and moves the tail's state there.
-pub(super) fn seal(
-    block: Block,
-    author: &Author,
-    tail: &mut Tail,
-    durable_upto: u64,
-    no_fsync: bool,
-) -> (Bytes, u32) {
-    tail.hard_state = block.hard_state;
-    tail.last = block.last;
-    let recovering = if block.promised.is_some() { flags::RECOVERING } else { 0 };
-    let header = Header {
-        flags: block.flags | recovering | if no_fsync { flags::NO_FSYNC } else { 0 },
-        identity: author.identity,
-        start: author.start,
-        nonce: author.nonce,
-        number: tail.number + 1,
-        length: 0,
-        previous: tail.header_crc,
-        hard_state: block.hard_state,
-        first_index: block.first_index,
-        last_index: block.last.index,
-        durable_upto,
-        body_length: 0,
-        body_crc: 0,
-    };
-    block.seal(header)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::frame::Frame;
+    use super::super::layout::Header;
     use super::super::recover::{Voters, recover};
-    use super::super::{frame::Frame, open};
+    use super::super::{Identity, open};
     use super::*;
     use crate::disk::mem::MemDisk;
     use crate::disk::{Disk, Output};
