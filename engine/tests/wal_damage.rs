@@ -201,6 +201,28 @@ fn a_recovering_member_stays_so_until_told_otherwise() {
 }
 
 #[test]
+fn a_crash_while_a_recovering_member_starts_forgets_nothing() {
+    let mut world = sealed_world(10);
+    let blocks = blocks(&mut world);
+    let (file, at, _) = blocks[blocks.len() / 2].clone();
+    world.disk.flip_bit(file, at + 40, 0);
+    let start = |disk: &mut MemDisk| -> Result<Standing, RecoverError> {
+        let recovered = recover(disk, IDENTITY, EntryId::default(), Voters::Group)?;
+        open(disk, &recovered, config(DSYNC), 11)?;
+        Ok(recovered.standing)
+    };
+    let standing = start(&mut world.disk.clone()).unwrap();
+    assert!(matches!(standing, Standing::Recovering { .. }));
+    for (nth, seed) in (0..40).flat_map(|nth| (0..8).map(move |seed| (nth, seed))) {
+        let mut disk = world.disk.clone();
+        disk.inject(disk.operations() + nth, Fault::PowerCut);
+        let _ = start(&mut disk);
+        disk.crash(&mut Pcg::new(seed));
+        assert_eq!(start(&mut disk), Ok(standing), "power cut at operation {nth}, seed {seed}");
+    }
+}
+
+#[test]
 fn check_points_at_the_damage_and_cut_keeps_what_stands_before_it() {
     let mut world = sealed_world(4);
     let report = inspect::check(&mut world.disk, 0).unwrap();
@@ -268,7 +290,7 @@ fn bytes_that_a_client_stored_never_pass_for_a_block() {
     let nonce = seed | 1 << 40;
     // With the nonce guessed wrong, blocks inside entries are nothing. With the nonce stolen from the disk, a stale
     // number still is.
-    for (number, nonce) in [(1 << 40, nonce ^ 1), (2, nonce)] {
+    for (number, nonce) in [(u64::MAX - 1, nonce ^ 1), (2, nonce)] {
         let mut world = World::new(DSYNC, seed);
         world.push_entries(&[10]);
         world.settle();
@@ -294,6 +316,7 @@ fn bytes_that_a_client_stored_never_pass_for_a_block() {
         let recovered = recover(&mut disk, IDENTITY, EntryId::default(), Voters::Single).unwrap();
         assert_eq!((recovered.last(), recovered.hard_state.term), (last, 0), "{:?}", recovered.warnings);
         assert_eq!(recovered.standing, Standing::Sound);
+        assert!(recovered.next_block < 10, "the forgery moved the numbers to {}", recovered.next_block);
     }
 }
 

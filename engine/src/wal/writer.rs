@@ -727,6 +727,33 @@ mod tests {
     }
 
     #[test]
+    fn no_segment_is_used_again_while_its_head_copy_is_in_flight() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        let mut copy = None;
+        // Three segments' worth: 3 MiB, 6 MiB, and a little.
+        while writer.last.index < 6 || copy.is_none() || writer.total_bytes() < 16 << 20 {
+            push(&mut writer, 1 << 20);
+            while let Some((token, op)) = writer.poll(true) {
+                match op {
+                    Op::Write { offset, .. } if offset == (3 << 20) - 4096 || offset == (6 << 20) - 4096 => {
+                        copy.get_or_insert(token);
+                        if copy != Some(token) {
+                            done(&mut writer, token);
+                        }
+                    }
+                    _ => done(&mut writer, token),
+                }
+            }
+        }
+        for _ in 0..2 {
+            writer.release(writer.last.index);
+        }
+        assert!(writer.poll(true).is_none(), "a late write would hit the recycled file");
+        done(&mut writer, copy.unwrap());
+        assert!(matches!(writer.poll(true), Some((_, Op::Remove { .. } | Op::Rename { .. }))));
+    }
+
+    #[test]
     fn a_failure_is_for_ever() {
         let mut writer = writer(Mode::Dsync { depth: 4 });
         push(&mut writer, 300);
