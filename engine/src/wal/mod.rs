@@ -32,6 +32,9 @@ mod segment;
 /// Group commit without input or output: frames in, disk operations out, a durable position back.
 pub mod writer;
 
+/// Why a log cannot be opened.
+mod error;
+
 /// What valid blocks lie where: the evidence that recovery judges.
 mod survey;
 

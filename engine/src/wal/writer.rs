@@ -59,6 +59,7 @@ struct Flight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Writing,
+    /// Only in fdatasync mode: a sync has to follow.
     Written,
     Syncing,
     Done,
@@ -71,22 +72,31 @@ pub struct Writer {
     tail: Tail,
     /// Blocks not submitted yet, oldest first; frames go into the last one.
     waiting: VecDeque<Block>,
+    /// Bytes of their frames.
     waiting_bytes: usize,
+    /// Blocks submitted and not known durable together with all before them, oldest first.
     flights: VecDeque<Flight>,
-    /// State as of the last push.
+    /// State as of the last push: `tail` with all that waits.
     last: EntryId,
     hard_state: HardState,
     promised: Option<EntryId>,
     position: u64,
+    /// `durable_position <= tail.position <= position`, and `durable_number <= tail.number`.
     durable_position: u64,
     durable_number: u64,
+    /// Number of the active segment's head.
     active_head: u64,
+    /// The write of its copy, until it is emitted.
     head_copy: Option<Op>,
+    /// Operations that write copies.
     copies: Vec<u64>,
+    /// The operation on segments that is under way.
     space_token: Option<u64>,
     next_token: u64,
     idle_since: Option<Instant>,
+    /// Nothing was pushed since the last seal.
     sealed: bool,
+    /// Buffers of written blocks.
     buffers: Vec<BytesMut>,
     failure: Option<WalFailure>,
 }
@@ -384,7 +394,8 @@ impl Writer {
         let Some(first) = self.waiting.front() else {
             return false;
         };
-        let in_flight = self.flights.iter().filter(|f| !f.light && f.stage != Stage::Done).count();
+        // Blocks that are done but wait for one before them count too: recovery cannot tell them from torn ones.
+        let in_flight = self.flights.iter().filter(|flight| !flight.light).count();
         match in_flight {
             _ if first.light => true,
             0 => true,
