@@ -1,5 +1,5 @@
-//! Power cuts at every event of random traces: what was reported durable is there, nothing else is invented, and a torn
-//! tail is never called damage.
+//! Power cuts at every event of random traces: what was reported durable is there, nothing else is invented,
+//! and a torn tail is never called damage.
 
 mod wal_world;
 

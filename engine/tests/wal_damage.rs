@@ -291,13 +291,14 @@ fn forged(number: u64, nonce: u64) -> Vec<u8> {
 fn bytes_that_a_client_stored_never_pass_for_a_block() {
     let seed = 5;
     let nonce = seed | 1 << 40;
-    // With the nonce guessed wrong, blocks inside entries are nothing. With the nonce stolen from the disk, a stale
-    // number still is.
+    // With the nonce guessed wrong, blocks inside entries are nothing. With the nonce stolen from the disk, a
+    // stale number still is.
     for (number, nonce) in [(u64::MAX - 1, nonce ^ 1), (2, nonce)] {
         let mut world = World::new(DSYNC, seed);
         world.push_entries(&[10]);
         world.settle();
-        // The payload begins at HEADER_BYTES + 24 of its block; pad so that the forgery meets a 4 KiB boundary.
+        // The payload begins at HEADER_BYTES + 24 of its block; pad so that the forgery meets a 4 KiB
+        // boundary.
         let mut data = vec![0; 4096 - HEADER_BYTES - 24];
         data.extend(forged(number, nonce));
         let last = world.state().last();

@@ -1,7 +1,7 @@
 //! Where each byte of a log block is.
 //!
-//! A segment is a file of whole blocks, the last 4 KiB of it excepted: those hold a second copy of the segment's first
-//! block, so that one damaged spot cannot hide which start wrote the segment.
+//! A segment is a file of whole blocks, the last 4 KiB of it excepted: those hold a second copy of the
+//! segment's first block, so that one damaged spot cannot hide which start wrote the segment.
 //!
 //! ```text
 //!  segment   ┌──────┬───────┬───────┬─ ─ ─┬──────────────┬───────────┐
@@ -24,8 +24,8 @@
 //!            0      1            2   4        8       16     24
 //! ```
 //!
-//! All numbers are little endian. The header CRC covers the bytes before it, the body CRC the frames without the
-//! padding; both are CRC-32 (IEEE). `previous` is the header CRC of the block accepted before this one.
+//! All numbers are little endian. The header CRC covers the bytes before it, the body CRC the frames without
+//! the padding; both are CRC-32 (IEEE). `previous` is the header CRC of the block accepted before this one.
 //!
 //! Versions: 1, the first. `magic` and `format` keep their places in every later one.
 
@@ -121,8 +121,8 @@ pub struct Header {
     pub previous: u32,
     /// Term, vote and commit as of the end of this block.
     pub hard_state: HardState,
-    /// All entries below this index come from earlier blocks: the lowest index that this block writes or truncates
-    /// at, or `last_index + 1` when it does neither.
+    /// All entries below this index come from earlier blocks: the lowest index that this block writes or
+    /// truncates at, or `last_index + 1` when it does neither.
     pub first_index: u64,
     /// Last entry of the whole log as of the end of this block.
     pub last_index: u64,

@@ -1,13 +1,13 @@
 //! The log: what this member has promised, on disk before anybody relies on it.
 //!
-//! Raft entries, votes, configurations and snapshot marks become frames, frames become blocks, blocks become writes
-//! with up to K in flight. A block is durable by its own completion and counts when all before it are durable too.
-//! Recovery tells a torn tail, which is cut, from damaged acknowledged data, which never is. The reasoning, and what
-//! is assumed of the disk, stand in `docs/wal.md`; the rules on storage faults follow "Protocol-Aware Recovery for
-//! Consensus-Based Storage" (FAST 2018) in spirit.
+//! Raft entries, votes, configurations and snapshot marks become frames, frames become blocks, blocks become
+//! writes with up to K in flight. A block is durable by its own completion and counts when all before it are
+//! durable too. Recovery tells a torn tail, which is cut, from damaged acknowledged data, which never is. The
+//! reasoning, and what is assumed of the disk, stand in `docs/wal.md`; the rules on storage faults follow
+//! "Protocol-Aware Recovery for Consensus-Based Storage" (FAST 2018) in spirit.
 //!
-//! Not here: what an entry means (the replica), who may vote (raft), how bytes reach a device (`disk`). The writer
-//! touches no file and no clock; recovery and opening block, because they run before any loop does.
+//! Not here: what an entry means (the replica), who may vote (raft), how bytes reach a device (`disk`). The
+//! writer touches no file and no clock; recovery and opening block, because they run before any loop does.
 
 use bytes::Bytes;
 

@@ -1,8 +1,8 @@
 //! Begins a new start: the fresh segment that must be durable before anything is served.
 //!
-//! Every start writes into a segment of its own, whether the last stop was orderly or not. So no block is ever
-//! rewritten, a write of a dead process that lands late hits nothing of ours, and the head of each start's first
-//! segment, with the nonce that makes its blocks known, is where clients' bytes never reach.
+//! Every start writes into a segment of its own, whether the last stop was orderly or not. So no block is
+//! ever rewritten, a write of a dead process that lands late hits nothing of ours, and the head of each
+//! start's first segment, with the nonce that makes its blocks known, is where clients' bytes never reach.
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,9 +16,9 @@ use crate::disk::{Disk, Durability, FileName, Op};
 
 /// Opens the log for writing after [`super::recover()`], in a fresh segment whose head is durable on return.
 ///
-/// `nonce` is a random number of this start, never shown to clients. Blocks; creates a segment if there is no spare
-/// (a new data directory: 4 MiB). The directory is synced on the way, which makes the names of all kept segments
-/// durable too.
+/// `nonce` is a random number of this start, never shown to clients. Blocks; creates a segment if there is no
+/// spare (a new data directory: 4 MiB). The directory is synced on the way, which makes the names of all kept
+/// segments durable too.
 pub fn open(
     disk: &mut dyn Disk,
     recovered: &Recovered,

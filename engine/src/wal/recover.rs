@@ -2,15 +2,15 @@
 //!
 //! The story:
 //! 1. The survey finds all valid blocks. P is the greatest `durable_upto` among them.
-//! 2. The chain: from the first segment's head, each block must follow the one before by place, number and the CRC of
-//!    its header, or be the head of a later start that cut exactly here.
-//! 3. At the first block b that is missing: b > P is a torn tail, and the log ends before b. b <= P is damage. If the
-//!    next valid block needs no entry above the applied one, the index holds all that was lost: the log before it is
-//!    dropped and the chain goes on there. Otherwise acknowledged data is gone: a single member refuses, a member
-//!    of a group keeps what stands before b and is [`Standing::Recovering`].
+//! 2. The chain: from the first segment's head, each block must follow the one before by place, number and
+//!    the CRC of its header, or be the head of a later start that cut exactly here.
+//! 3. At the first block b that is missing: b > P is a torn tail, and the log ends before b. b <= P is
+//!    damage. If the next valid block needs no entry above the applied one, the index holds all that was
+//!    lost: the log before it is dropped and the chain goes on there. Otherwise acknowledged data is gone: a
+//!    single member refuses, a member of a group keeps what stands before b and is [`Standing::Recovering`].
 //! 4. The accepted blocks are replayed into entries, configuration and hard state.
-//! 5. Kept is not durable: what was read may sit in a cache only, so every segment is synced before anybody relies on
-//!    it. The directory is synced when [`super::open()`] renames the fresh segment.
+//! 5. Kept is not durable: what was read may sit in a cache only, so every segment is synced before anybody
+//!    relies on it. The directory is synced when [`super::open()`] renames the fresh segment.
 
 use bytes::Bytes;
 
@@ -38,8 +38,8 @@ pub enum Voters {
 pub enum Standing {
     /// Nothing that was promised is missing.
     Sound,
-    /// Promises up to `promised` were made and are lost: no votes, no counting acks, no reads until the member has
-    /// matched the leader beyond it.
+    /// Promises up to `promised` were made and are lost: no votes, no counting acks, no reads until the
+    /// member has matched the leader beyond it.
     Recovering {
         /// Highest index and term that any valid block proves.
         promised: EntryId,
@@ -78,8 +78,8 @@ pub struct Recovered {
     pub(super) header_crc: u32,
     /// Segments that hold accepted blocks, oldest first.
     pub segments: Vec<Segment>,
-    /// Segments that hold none: made ready and never used, or cut off. They are used again as soon as the next
-    /// start is durable, before any other.
+    /// Segments that hold none: made ready and never used, or cut off. They are used again as soon as the
+    /// next start is durable, before any other.
     pub unused: Vec<Segment>,
     /// Spares.
     pub spares: Vec<Spare>,
@@ -99,11 +99,12 @@ pub fn identity(disk: &mut dyn Disk) -> Result<Option<Identity>, RecoverError> {
     Ok(heads.into_iter().flatten().next().map(|head| head.header.identity))
 }
 
-/// Reads the log. `applied` is what the durable index has applied; entries up to there are not needed any more.
+/// Reads the log. `applied` is what the durable index has applied; entries up to there are not needed any
+/// more.
 ///
-/// A log that ends below `applied` is missing its end: harmless data-wise, but a member of a group may have lost a
-/// vote with it and is Recovering. A tool that makes a data directory out of a snapshot therefore opens the log once
-/// itself, as a single member.
+/// A log that ends below `applied` is missing its end: harmless data-wise, but a member of a group may have
+/// lost a vote with it and is Recovering. A tool that makes a data directory out of a snapshot therefore
+/// opens the log once itself, as a single member.
 ///
 /// Blocks, reads every segment, and changes nothing but to sync what it keeps.
 pub fn recover(

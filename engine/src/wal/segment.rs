@@ -1,8 +1,8 @@
 //! Segments: where the next block goes, zeroed files ahead of it, and reuse of those behind.
 //!
-//! Files are written with zeroes before use, because a synced write into allocated but unwritten extents also commits
-//! file system metadata (measured: half the rate). A file that is no longer needed is renamed to be a spare, so a
-//! busy log allocates nothing.
+//! Files are written with zeroes before use, because a synced write into allocated but unwritten extents also
+//! commits file system metadata (measured: half the rate). A file that is no longer needed is renamed to be a
+//! spare, so a busy log allocates nothing.
 //!
 //! One operation is under way at a time: a power cut then never leaves a hole in the row of segments.
 
@@ -108,8 +108,8 @@ impl Space {
         Some((FileName::Log(self.active.number), at))
     }
 
-    /// Goes on to the next segment, if one is ready; the caller writes its head at 0 and the copy of the head at
-    /// the returned offset.
+    /// Goes on to the next segment, if one is ready; the caller writes its head at 0 and the copy of the head
+    /// at the returned offset.
     pub fn advance(&mut self) -> Option<(FileName, u64)> {
         let next = self.next.take()?;
         self.retained.push_back(std::mem::replace(&mut self.active, next));
@@ -118,8 +118,9 @@ impl Space {
         Some((FileName::Log(next.number), next.len - HEAD_BYTES as u64))
     }
 
-    /// The next operation on files, if one is due. `nothing_behind`: the active segment's head is on disk, so that
-    /// older segments hold no longer the only copy of term, vote and configuration, and no write to them is in flight.
+    /// The next operation on files, if one is due. `nothing_behind`: the active segment's head is on disk, so
+    /// that older segments hold no longer the only copy of term, vote and configuration, and no write to them
+    /// is in flight.
     pub fn poll(&mut self, nothing_behind: bool) -> Option<Op> {
         if self.underway.is_some() {
             return None;
@@ -168,8 +169,8 @@ impl Space {
         }
     }
 
-    /// Reports the outcome of the operation [`Space::poll`] returned. A full disk is not a failure: what is zeroed
-    /// already is still there, and [`Space::needs_space`] says so in time.
+    /// Reports the outcome of the operation [`Space::poll`] returned. A full disk is not a failure: what is
+    /// zeroed already is still there, and [`Space::needs_space`] says so in time.
     pub fn on_completed(&mut self, outcome: Result<(), DiskError>) -> Result<(), DiskError> {
         let work = self.underway.take().expect("no operation on segments is under way");
         match (work, outcome) {
@@ -186,8 +187,8 @@ impl Space {
         Ok(())
     }
 
-    /// A checkpoint up to `upto` is durable. What only the one before needed is free now: both checkpoints on disk
-    /// can still be opened.
+    /// A checkpoint up to `upto` is durable. What only the one before needed is free now: both checkpoints on
+    /// disk can still be opened.
     pub fn release(&mut self, upto: u64) {
         assert!(upto >= self.checkpoint, "checkpoints went back from {} to {upto}", self.checkpoint);
         self.releasable = self.checkpoint;

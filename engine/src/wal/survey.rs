@@ -1,9 +1,9 @@
 //! What valid blocks lie where: the evidence that recovery judges.
 //!
-//! A survey reads every segment once and looks at each 4 KiB boundary that is not inside a valid block. A block is
-//! evidence when header and body have the right checksums, cluster and member are ours and its nonce is *known*: it
-//! stands in a segment head, which is a place that clients' bytes never reach. Without the nonce, bytes that a
-//! client stored could pass for a block once the real one around them is damaged.
+//! A survey reads every segment once and looks at each 4 KiB boundary that is not inside a valid block. A
+//! block is evidence when header and body have the right checksums, cluster and member are ours and its nonce
+//! is *known*: it stands in a segment head, which is a place that clients' bytes never reach. Without the
+//! nonce, bytes that a client stored could pass for a block once the real one around them is damaged.
 
 use std::collections::BTreeSet;
 
@@ -70,8 +70,8 @@ pub(super) struct Survey {
     /// Valid blocks that a later start has cut off.
     pub void: Vec<Found>,
     pub broken: Vec<Broken>,
-    /// Blocks with right checksums, our identity and an unknown nonce from a start later than any known one: the
-    /// heads of their segment are gone, or a client forged them.
+    /// Blocks with right checksums, our identity and an unknown nonce from a start later than any known one:
+    /// the heads of their segment are gone, or a client forged them.
     pub orphans: Vec<(FileName, u64)>,
     /// Highest start and number that any block with a known nonce carries, void ones and torn heads included.
     pub start_max: u64,

@@ -42,8 +42,8 @@ impl Tail {
         block
     }
 
-    /// Completes `block` as the next one and moves on to it; returns its bytes. `durable_upto` is `None` when nothing
-    /// is known to be durable.
+    /// Completes `block` as the next one and moves on to it; returns its bytes. `durable_upto` is `None` when
+    /// nothing is known to be durable.
     pub fn seal(&mut self, block: Block, durable_upto: Option<u64>) -> Bytes {
         let no_fsync = if durable_upto.is_none() { flags::NO_FSYNC } else { 0 };
         let recovering = if block.promised.is_some() { flags::RECOVERING } else { 0 };

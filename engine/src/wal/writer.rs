@@ -4,14 +4,16 @@
 //! 1. `push_entries` encodes it into the open block, under a position that the caller lets grow.
 //! 2. `poll` closes the block and emits its write as soon as the batching rules allow (below).
 //! 3. `on_completed` hears that the write, and in fdatasync mode the sync after it, is done.
-//! 4. `durable` is the position up to which all blocks are done, in their order: completions out of order wait.
+//! 4. `durable` is the position up to which all blocks are done, in their order: completions out of order
+//!    wait.
 //!
-//! Batching has no timer: with nothing in flight a block goes at once; with some in flight it goes when 16 KiB wait or
-//! the caller's loop turn brought no proposal; with K in flight frames collect. Segment heads and seals are light: nobody
-//! waits for them alone, so they do not count as in flight.
+//! Batching has no timer: with nothing in flight a block goes at once; with some in flight it goes when 16
+//! KiB wait or the caller's loop turn brought no proposal; with K in flight frames collect. Segment heads and
+//! seals are light: nobody waits for them alone, so they do not count as in flight.
 //!
-//! A failed operation ends the log for this process: what the kernel did with the data is unknown, so nothing more is
-//! acknowledged, and a retry could report success for bytes that were dropped (PostgreSQL's "fsyncgate").
+//! A failed operation ends the log for this process: what the kernel did with the data is unknown, so nothing
+//! more is acknowledged, and a retry could report success for bytes that were dropped (PostgreSQL's
+//! "fsyncgate").
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -189,8 +191,8 @@ impl Writer {
 
     /// The log goes on after `mark`, where a snapshot puts the state; no entry before it is needed any more.
     ///
-    /// Recovery ignores a mark above the index's applied entry, and all that follows it. So nothing pushed after
-    /// the mark may be acknowledged before the index stands at the mark durably.
+    /// Recovery ignores a mark above the index's applied entry, and all that follows it. So nothing pushed
+    /// after the mark may be acknowledged before the index stands at the mark durably.
     pub fn push_snapshot_mark(&mut self, position: u64, mark: EntryId) {
         self.last = mark;
         let block = self.room(FRAME_BYTES);
@@ -206,7 +208,8 @@ impl Writer {
         self.push_hard_state(position, self.hard_state);
     }
 
-    /// The last block of an orderly stop; durable at `position`. Whoever opens the log next knows nothing is missing.
+    /// The last block of an orderly stop; durable at `position`. Whoever opens the log next knows nothing is
+    /// missing.
     pub fn push_stop(&mut self, position: u64) {
         self.close_open_block();
         let block = self.room(FRAME_BYTES);
@@ -217,8 +220,8 @@ impl Writer {
         self.sealed = true;
     }
 
-    /// The next operation to carry out, if one is due; call until `None`. `now_quiet`: the caller's loop turn saw
-    /// no new proposal, so waiting longer gains nothing.
+    /// The next operation to carry out, if one is due; call until `None`. `now_quiet`: the caller's loop turn
+    /// saw no new proposal, so waiting longer gains nothing.
     pub fn poll(&mut self, now_quiet: bool) -> Option<(Token, Op)> {
         if self.failure.is_some() {
             return None;
@@ -244,9 +247,9 @@ impl Writer {
         Some((token, op))
     }
 
-    /// Seals the log when it has been idle for [`super::Config::seal_after`]: at most once per idle period, and what is
-    /// pushed meanwhile does not wait for it. Call when the log has become idle; returns when to call again. A seal
-    /// that fell due is the next thing [`Writer::poll`] emits.
+    /// Seals the log when it has been idle for [`super::Config::seal_after`]: at most once per idle period,
+    /// and what is pushed meanwhile does not wait for it. Call when the log has become idle; returns when to
+    /// call again. A seal that fell due is the next thing [`Writer::poll`] emits.
     pub fn poll_timer(&mut self, now: Instant) -> Option<Instant> {
         let busy = !self.waiting.is_empty() || !self.flights.is_empty();
         if busy || self.sealed || self.failure.is_some() {
@@ -312,8 +315,8 @@ impl Writer {
         self.failure.as_ref()
     }
 
-    /// A checkpoint whose applied index is `upto` is durable. Segments that the checkpoint *before* it covers are
-    /// used again: the older of the two index metas can still be opened.
+    /// A checkpoint whose applied index is `upto` is durable. Segments that the checkpoint *before* it covers
+    /// are used again: the older of the two index metas can still be opened.
     pub fn release(&mut self, upto: u64) {
         self.space.release(upto);
     }
@@ -346,7 +349,8 @@ impl Writer {
         };
         if !self.waiting.back().is_some_and(fits) {
             let buffer = self.buffer(HEADER_BYTES + frame_bytes);
-            // `last` may already be the entry about to be encoded; what the block needs is what came before it.
+            // `last` may already be the entry about to be encoded; what the block needs is what came before
+            // it.
             let before = self.waiting.back().map_or(self.tail.last, |block| block.last);
             self.waiting.push_back(Block::new(buffer, before, self.hard_state, self.position));
         }
@@ -394,7 +398,8 @@ impl Writer {
         let Some(first) = self.waiting.front() else {
             return false;
         };
-        // Blocks that are done but wait for one before them count too: recovery cannot tell them from torn ones.
+        // Blocks that are done but wait for one before them count too: recovery cannot tell them from torn
+        // ones.
         let in_flight = self.flights.iter().filter(|flight| !flight.light).count();
         match in_flight {
             _ if first.light => true,
@@ -404,8 +409,8 @@ impl Writer {
         }
     }
 
-    /// Emits the write of the oldest waiting block, or of a segment head that must come first. `None` when the disk
-    /// is full up to the last byte.
+    /// Emits the write of the oldest waiting block, or of a segment head that must come first. `None` when
+    /// the disk is full up to the last byte.
     fn submit(&mut self) -> Option<(Token, Op)> {
         let block = self.waiting.front().expect("the caller saw one");
         let Some((file, offset)) = self.space.place(block.padded_len(), block.last.index) else {
