@@ -226,6 +226,44 @@ fn a_crash_while_a_recovering_member_starts_forgets_nothing() {
 }
 
 #[test]
+fn a_damaged_member_of_a_group_lives_on() {
+    let mut recovering = 0;
+    for seed in 0..120 {
+        let mut world = sealed_world(20 + seed % 4);
+        let mut pcg = Pcg::new(seed);
+        let blocks = blocks(&mut world);
+        for _ in 0..=pcg.below(3) {
+            let (file, at, header) = &blocks[pcg.below(blocks.len() as u64) as usize];
+            world.disk.flip_bit(*file, at + pcg.below(u64::from(header.length)), pcg.below(8) as u8);
+        }
+        let mut expected: Option<Recovered> = None;
+        for life in 0..4 {
+            let recovered = recover(&mut world.disk, IDENTITY, EntryId::default(), Voters::Group).unwrap();
+            if let Some(expected) = &expected {
+                assert_eq!(recovered.entries, expected.entries, "seed {seed} life {life}");
+                assert_eq!(recovered.standing, expected.standing, "seed {seed} life {life}");
+                assert_eq!(recovered.hard_state, expected.hard_state, "seed {seed} life {life}");
+            }
+            recovering += usize::from(recovered.standing != Standing::Sound);
+            let mut writer = open(&mut world.disk, &recovered, config(DSYNC), pcg.next_u64()).unwrap();
+            let mut next = recovered;
+            for index in next.last().index + 1..next.last().index + 30 {
+                let entry = Entry { term: 50, index, kind: 0, data: vec![life; 900].into() };
+                writer.push_entries(index, std::slice::from_ref(&entry));
+                next.entries.push(entry);
+                while let Some((token, op)) = writer.poll(true) {
+                    let outcome = world.disk.run(op);
+                    writer.on_completed(token, outcome).unwrap();
+                }
+            }
+            world.disk.crash(&mut pcg);
+            expected = Some(next);
+        }
+    }
+    assert!(recovering > 200, "{recovering} lives as a recovering member");
+}
+
+#[test]
 fn check_points_at_the_damage_and_cut_keeps_what_stands_before_it() {
     let mut world = sealed_world(4);
     let report = inspect::check(&mut world.disk, 0).unwrap();
