@@ -468,6 +468,18 @@ fn a_full_disk_is_announced_before_the_log_is_full() {
 }
 
 #[test]
+fn a_full_disk_does_not_keep_the_log_from_opening() {
+    let mut world = World::new(DSYNC, 12);
+    world.push_entries(&[100]);
+    world.settle();
+    let total = world.writer.0.total_bytes();
+    world.disk.set_capacity(Some(total));
+    // The segment that was ready for later serves now.
+    world.restart();
+    assert_eq!(world.state().last().index, 1);
+}
+
+#[test]
 fn a_strangers_log_is_refused() {
     let mut world = World::new(DSYNC, 8);
     let other = engine::wal::Identity { member: 9, ..IDENTITY };

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::config::Config;
 use super::layout::HEAD_BYTES;
 use super::recover::{RecoverError, Recovered, Standing};
-use super::segment::{Segment, Space, Spare};
+use super::segment::{Files, Segment, Space, Spare};
 use super::tail::{Author, Tail};
 use super::writer::Writer;
 use crate::disk::{Disk, Durability, FileName, Op};
@@ -26,8 +26,9 @@ pub fn open(
     nonce: u64,
 ) -> Result<Writer, RecoverError> {
     config.check();
-    let mut spares = usable_spares(disk, recovered, &config)?;
-    let active = fresh_segment(disk, recovered, &config, &mut spares)?;
+    let mut files =
+        Files { spares: usable_spares(disk, recovered, &config)?, unused: recovered.unused.clone() };
+    let active = fresh_segment(disk, recovered, &config, &mut files)?;
     let mut tail = Tail {
         author: Author { identity: recovered.identity, start: recovered.start + 1, nonce },
         // The head has the number after this one.
@@ -46,7 +47,7 @@ pub fn open(
     let kept = recovered.cut - 1;
     let data = tail.seal(block, (!config.is_unsafe()).then_some(kept));
     write_head(disk, active, data)?;
-    let space = Space::new(&config, active, recovered, spares);
+    let space = Space::new(&config, active, recovered, files);
     Ok(Writer::new(config, space, tail))
 }
 
@@ -77,22 +78,31 @@ fn usable_spares(
     Ok(usable)
 }
 
+/// Takes a spare, or else a segment that was made ready and not used, or else creates one.
+///
+/// An unused segment may hold blocks that a power cut left behind a gap. Nothing rests on them, unless the member is
+/// Recovering: then they may be the only witnesses of what it promised, until the new head is durable.
 fn fresh_segment(
     disk: &mut dyn Disk,
     recovered: &Recovered,
     config: &Config,
-    spares: &mut Vec<Spare>,
+    files: &mut Files,
 ) -> Result<Segment, RecoverError> {
     let numbers = recovered.segments.iter().chain(&recovered.unused).map(|segment| segment.number);
     let number = numbers.max().map_or(1, |highest| highest + 1);
-    let spare = match spares.pop() {
-        Some(spare) => spare,
-        None => {
-            let number = recovered.spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1);
-            let spare = Spare { number, len: config.segment_bytes_first };
-            disk.run(Op::Create { file: FileName::LogSpare(number), len: spare.len })?;
-            spare
-        }
+    let spare_number = recovered.spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1);
+    let long_enough = |segment: &Segment| segment.len >= config.shortest_segment();
+    let spare = if let Some(spare) = files.spares.pop() {
+        spare
+    } else if recovered.standing == Standing::Sound && files.unused.last().is_some_and(long_enough) {
+        let segment = files.unused.pop().expect("just seen");
+        let spare = Spare { number: spare_number, len: segment.len };
+        disk.run(Op::Rename { from: FileName::Log(segment.number), to: FileName::LogSpare(spare.number) })?;
+        spare
+    } else {
+        let spare = Spare { number: spare_number, len: config.segment_bytes_first };
+        disk.run(Op::Create { file: FileName::LogSpare(spare.number), len: spare.len })?;
+        spare
     };
     disk.run(Op::Rename { from: FileName::LogSpare(spare.number), to: FileName::Log(number) })?;
     Ok(Segment { number, len: spare.len, max_index: recovered.last().index })

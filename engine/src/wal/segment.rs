@@ -33,6 +33,12 @@ pub struct Spare {
     pub len: u64,
 }
 
+/// Files that no block needs.
+pub(super) struct Files {
+    pub spares: Vec<Spare>,
+    pub unused: Vec<Segment>,
+}
+
 /// The files of a log that is open for writing.
 pub(super) struct Space {
     segment_bytes: u64,
@@ -73,7 +79,7 @@ enum Work {
 
 impl Space {
     /// `active` holds nothing but its head, which is durable.
-    pub fn new(config: &Config, active: Segment, recovered: &Recovered, spares: Vec<Spare>) -> Space {
+    pub fn new(config: &Config, active: Segment, recovered: &Recovered, files: Files) -> Space {
         let retained = &recovered.segments;
         let in_order = retained.windows(2).all(|pair| pair[0].number < pair[1].number);
         assert!(in_order, "segments out of order: {retained:?}");
@@ -84,9 +90,9 @@ impl Space {
             active,
             offset: HEAD_BYTES as u64,
             next: None,
-            next_spare: spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1),
-            spares: spares.into(),
-            unused: recovered.unused.clone().into(),
+            next_spare: files.spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1),
+            spares: files.spares.into(),
+            unused: files.unused.into(),
             retained: retained.clone().into(),
             next_log: active.number + 1,
             checkpoint: recovered.boundary.index,
@@ -274,7 +280,7 @@ mod tests {
 
     fn new_space() -> Space {
         let active = Segment { number: 1, len: 64 * KIB, max_index: 0 };
-        Space::new(&config(), active, &nothing(), Vec::new())
+        Space::new(&config(), active, &nothing(), Files { spares: Vec::new(), unused: Vec::new() })
     }
 
     /// Carries out what is due; returns it in words.
@@ -354,9 +360,9 @@ mod tests {
     fn unused_segments_go_before_any_other() {
         let mut recovered = nothing();
         recovered.segments = vec![Segment { number: 1, len: 64 * KIB, max_index: 5 }];
-        recovered.unused = vec![Segment { number: 2, len: 64 * KIB, max_index: 0 }];
+        let unused = vec![Segment { number: 2, len: 64 * KIB, max_index: 0 }];
         let active = Segment { number: 3, len: 64 * KIB, max_index: 0 };
-        let mut space = Space::new(&config(), active, &recovered, Vec::new());
+        let mut space = Space::new(&config(), active, &recovered, Files { spares: Vec::new(), unused });
         assert_eq!(settle(&mut space)[0], "rename log/0000000000000002.log to log/0000000000000001.spare");
         assert_eq!(space.retained.len(), 1);
     }
