@@ -1,11 +1,13 @@
-//! Power cuts at every event of random traces: what was reported durable is there, nothing else is invented, and a torn
-//! tail is never called damage.
+//! Power cuts at every event of random traces: what was reported durable is there, nothing else is invented,
+//! and a torn tail is never called damage.
 
 mod wal_world;
 
+use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
-use engine::wal::Mode;
-use wal_world::World;
+use engine::wal::recover::Voters;
+use engine::wal::{EntryId, Mode, open, recover};
+use wal_world::{IDENTITY, World, config};
 
 const MODES: [Mode; 3] = [Mode::Dsync { depth: 4 }, Mode::Dsync { depth: 1 }, Mode::Fdatasync];
 
@@ -73,6 +75,28 @@ fn power_fails_again_at_every_operation_of_a_restart() {
         }
     }
     assert!(cases > 100, "{cases} interrupted restarts");
+}
+
+#[test]
+fn the_very_first_start_may_be_interrupted_anywhere() {
+    for (nth, seed) in (0..6).flat_map(|nth| (0..16).map(move |seed| (nth, seed))) {
+        let mut disk = MemDisk::new();
+        let start = |disk: &mut MemDisk| {
+            let recovered = recover(disk, IDENTITY, EntryId::default(), Voters::Single)?;
+            assert!(recovered.fresh && recovered.warnings.is_empty(), "{:?}", recovered.warnings);
+            open(disk, &recovered, config(MODES[0]), seed).map(drop)
+        };
+        disk.inject(nth, Fault::PowerCut);
+        if start(&mut disk).is_err() {
+            disk.crash(&mut Pcg::new(seed));
+            // Once the head is there, the log is: not fresh, and empty.
+            let recovered = recover(&mut disk, IDENTITY, EntryId::default(), Voters::Single).unwrap();
+            assert_eq!(recovered.last(), EntryId::default());
+            if recovered.fresh {
+                start(&mut disk).unwrap();
+            }
+        }
+    }
 }
 
 #[test]

@@ -201,6 +201,69 @@ fn a_recovering_member_stays_so_until_told_otherwise() {
 }
 
 #[test]
+fn a_crash_while_a_recovering_member_starts_forgets_nothing() {
+    let mut world = sealed_world(10);
+    let blocks = blocks(&mut world);
+    let (file, at, _) = blocks[blocks.len() / 2].clone();
+    world.disk.flip_bit(file, at + 40, 0);
+    let start = |disk: &mut MemDisk| -> Result<Standing, RecoverError> {
+        let recovered = recover(disk, IDENTITY, EntryId::default(), Voters::Group)?;
+        open(disk, &recovered, config(DSYNC), 11)?;
+        Ok(recovered.standing)
+    };
+    let mut whole = world.disk.clone();
+    let standing = start(&mut whole).unwrap();
+    assert!(matches!(standing, Standing::Recovering { .. }));
+    // The last operations are those that change something.
+    let operations = whole.operations() - 20..whole.operations();
+    for (nth, seed) in operations.flat_map(|nth| (0..8).map(move |seed| (nth, seed))) {
+        let mut disk = world.disk.clone();
+        disk.inject(nth, Fault::PowerCut);
+        let _ = start(&mut disk);
+        disk.crash(&mut Pcg::new(seed));
+        assert_eq!(start(&mut disk), Ok(standing), "power cut at operation {nth}, seed {seed}");
+    }
+}
+
+#[test]
+fn a_damaged_member_of_a_group_lives_on() {
+    let mut recovering = 0;
+    for seed in 0..120 {
+        let mut world = sealed_world(20 + seed % 4);
+        let mut pcg = Pcg::new(seed);
+        let blocks = blocks(&mut world);
+        for _ in 0..=pcg.below(3) {
+            let (file, at, header) = &blocks[pcg.below(blocks.len() as u64) as usize];
+            world.disk.flip_bit(*file, at + pcg.below(u64::from(header.length)), pcg.below(8) as u8);
+        }
+        let mut expected: Option<Recovered> = None;
+        for life in 0..4 {
+            let recovered = recover(&mut world.disk, IDENTITY, EntryId::default(), Voters::Group).unwrap();
+            if let Some(expected) = &expected {
+                assert_eq!(recovered.entries, expected.entries, "seed {seed} life {life}");
+                assert_eq!(recovered.standing, expected.standing, "seed {seed} life {life}");
+                assert_eq!(recovered.hard_state, expected.hard_state, "seed {seed} life {life}");
+            }
+            recovering += usize::from(recovered.standing != Standing::Sound);
+            let mut writer = open(&mut world.disk, &recovered, config(DSYNC), pcg.next_u64()).unwrap();
+            let mut next = recovered;
+            for index in next.last().index + 1..next.last().index + 30 {
+                let entry = Entry { term: 50, index, kind: 0, data: vec![life; 900].into() };
+                writer.push_entries(index, std::slice::from_ref(&entry));
+                next.entries.push(entry);
+                while let Some((token, op)) = writer.poll(true) {
+                    let outcome = world.disk.run(op);
+                    writer.on_completed(token, outcome).unwrap();
+                }
+            }
+            world.disk.crash(&mut pcg);
+            expected = Some(next);
+        }
+    }
+    assert!(recovering > 200, "{recovering} lives as a recovering member");
+}
+
+#[test]
 fn check_points_at_the_damage_and_cut_keeps_what_stands_before_it() {
     let mut world = sealed_world(4);
     let report = inspect::check(&mut world.disk, 0).unwrap();
@@ -266,13 +329,14 @@ fn forged(number: u64, nonce: u64) -> Vec<u8> {
 fn bytes_that_a_client_stored_never_pass_for_a_block() {
     let seed = 5;
     let nonce = seed | 1 << 40;
-    // With the nonce guessed wrong, blocks inside entries are nothing. With the nonce stolen from the disk, a stale
-    // number still is.
-    for (number, nonce) in [(1 << 40, nonce ^ 1), (2, nonce)] {
+    // With the nonce guessed wrong, blocks inside entries are nothing. With the nonce stolen from the disk, a
+    // stale number still is.
+    for (number, nonce) in [(u64::MAX - 1, nonce ^ 1), (2, nonce)] {
         let mut world = World::new(DSYNC, seed);
         world.push_entries(&[10]);
         world.settle();
-        // The payload begins at HEADER_BYTES + 24 of its block; pad so that the forgery meets a 4 KiB boundary.
+        // The payload begins at HEADER_BYTES + 24 of its block; pad so that the forgery meets a 4 KiB
+        // boundary.
         let mut data = vec![0; 4096 - HEADER_BYTES - 24];
         data.extend(forged(number, nonce));
         let last = world.state().last();
@@ -294,6 +358,7 @@ fn bytes_that_a_client_stored_never_pass_for_a_block() {
         let recovered = recover(&mut disk, IDENTITY, EntryId::default(), Voters::Single).unwrap();
         assert_eq!((recovered.last(), recovered.hard_state.term), (last, 0), "{:?}", recovered.warnings);
         assert_eq!(recovered.standing, Standing::Sound);
+        assert!(recovered.next_block < 10, "the forgery moved the numbers to {}", recovered.next_block);
     }
 }
 
@@ -400,6 +465,18 @@ fn a_full_disk_is_announced_before_the_log_is_full() {
     world.settle();
     assert!(!world.writer.0.needs_space());
     world.restart();
+}
+
+#[test]
+fn a_full_disk_does_not_keep_the_log_from_opening() {
+    let mut world = World::new(DSYNC, 12);
+    world.push_entries(&[100]);
+    world.settle();
+    let total = world.writer.0.total_bytes();
+    world.disk.set_capacity(Some(total));
+    // The segment that was ready for later serves now.
+    world.restart();
+    assert_eq!(world.state().last().index, 1);
 }
 
 #[test]

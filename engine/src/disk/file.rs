@@ -1,7 +1,8 @@
-//! Files of a data directory, one blocking operation at a time: what opening, recovery and background threads use.
+//! Files of a data directory, one blocking operation at a time: what opening, recovery and background threads
+//! use.
 //!
-//! It goes through the page cache; the log's own writes, with direct IO, have a driver of their own. A driver by
-//! name: it is one of the few places that touch files.
+//! It goes through the page cache; the log's own writes, with direct IO, have a driver of their own. A driver
+//! by name: it is one of the few places that touch files.
 #![allow(clippy::disallowed_methods, reason = "this is the driver that opens files for the cores")]
 
 use std::collections::BTreeMap;
@@ -97,7 +98,8 @@ impl FileDisk {
         Ok(Output::Done)
     }
 
-    /// Writes zeroes, so that later writes change no file system metadata. What a full disk cut short goes away.
+    /// Writes zeroes, so that later writes change no file system metadata. What a full disk cut short goes
+    /// away.
     fn create(&mut self, file: FileName, len: u64) -> io::Result<()> {
         let path = self.path(file);
         let handle = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;

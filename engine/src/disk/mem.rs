@@ -1,12 +1,14 @@
 //! A disk in memory that can lose power: what unit tests and the simulator run on.
 //!
-//! It keeps two images of each file: what reads see and what is stable. Writes that are in flight or wait for a sync
-//! stand between them, and [`MemDisk::crash`] lets any subset of their 512-byte units survive. Directory operations
-//! are atomic: at a crash one in flight has happened or has not. This is the contract of [`super`], neither kinder
-//! nor harsher; lies of a drive (lost and misdirected writes, rot) come only by injection.
+//! It keeps two images of each file: what reads see and what is stable. Writes that are in flight or wait for
+//! a sync stand between them, and [`MemDisk::crash`] lets any subset of their 512-byte units survive.
+//! Directory operations are atomic: at a crash one in flight has happened or has not. This is the contract of
+//! [`super`], neither kinder nor harsher; lies of a drive (lost and misdirected writes, rot) come only by
+//! injection.
 //!
-//! It has two faces: [`Disk::run`] carries out one operation at once; [`MemDisk::submit`] and [`MemDisk::complete`]
-//! keep many in flight and complete them in the order the caller chooses. Nothing here is random by itself.
+//! It has two faces: [`Disk::run`] carries out one operation at once; [`MemDisk::submit`] and
+//! [`MemDisk::complete`] keep many in flight and complete them in the order the caller chooses. Nothing here
+//! is random by itself.
 
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind};
@@ -22,7 +24,8 @@ const SECTOR: usize = 512;
 /// What goes wrong with one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails. Parts of a write may survive all the same; after a failed sync no later sync covers the data.
+    /// It fails. Parts of a write may survive all the same; after a failed sync no later sync covers the
+    /// data.
     Fail(ErrorKind),
     /// A write reports success and nothing happens.
     LoseWrite,
@@ -112,7 +115,8 @@ impl MemDisk {
         self.files.insert(file, MemFile { stable: content.clone(), seen: content, unsynced: Vec::new() });
     }
 
-    /// Begins an operation; it has no effect before it completes, except that a crash may complete parts of it.
+    /// Begins an operation; it has no effect before it completes, except that a crash may complete parts of
+    /// it.
     pub fn submit(&mut self, token: Token, op: Op) {
         let number = self.operations;
         self.operations += 1;
@@ -139,7 +143,8 @@ impl MemDisk {
         (token, self.carry_out(op, fault, submitted_at))
     }
 
-    /// The process dies and the machine does not: operations in flight happen or not, what is not synced stays.
+    /// The process dies and the machine does not: operations in flight happen or not, what is not synced
+    /// stays.
     pub fn kill(&mut self, pcg: &mut Pcg) {
         for InFlight { op, submitted_at, .. } in std::mem::take(&mut self.in_flight) {
             self.clock += 1;

@@ -60,8 +60,8 @@ impl Block {
         padded(self.bytes.len())
     }
 
-    /// Writes the header and the zero padding; lengths and checksums of `header` are filled in here. Returns the
-    /// block's bytes and its header CRC.
+    /// Writes the header and the zero padding; lengths and checksums of `header` are filled in here. Returns
+    /// the block's bytes and its header CRC.
     pub fn seal(self, mut header: Header) -> (Bytes, u32) {
         let mut bytes = self.bytes;
         header.body_length = u32::try_from(bytes.len() - HEADER_BYTES).expect("blocks are bounded");

@@ -13,7 +13,8 @@ pub(super) struct Chain {
     pub warnings: Vec<String>,
 }
 
-/// Follows the chain. `applied` is the index's applied entry: damage below it costs nothing but the log's prefix.
+/// Follows the chain. `applied` is the index's applied entry: damage below it costs nothing but the log's
+/// prefix.
 pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
     let mut chain = Chain { accepted: Vec::new(), damage: None, warnings: Vec::new() };
     for &(file, offset) in &survey.orphans {
@@ -84,7 +85,8 @@ impl<'a> Links<'a> {
     /// The block that follows `last`, or the first of all.
     fn next(&self, last: Option<&Found>) -> Option<&'a Found> {
         let Some(last) = last else {
-            // An earlier attempt to begin may have left a segment without a head before the first block of all.
+            // An earlier attempt to begin may have left a segment without a head before the first block of
+            // all.
             let begins = |found: &&&Found| found.segment == self.first_segment || found.header.previous == 0;
             return self.heads.iter().find(begins).copied();
         };
@@ -117,8 +119,8 @@ impl<'a> Links<'a> {
     }
 }
 
-/// Where to point an operator: the first place between `last` and `resume` that once was a block, or where the
-/// missing one should begin.
+/// Where to point an operator: the first place between `last` and `resume` that once was a block, or where
+/// the missing one should begin.
 fn first_broken(survey: &Survey, last: Option<&Found>, resume: &Found) -> (FileName, u64) {
     let from = last.map_or((0, 0), |found| (found.segment, found.end()));
     let expected = last.map_or((FileName::Log(resume.segment), 0), |found| (found.file(), found.end()));
@@ -138,7 +140,8 @@ fn note_tail(survey: &Survey, last: Option<&Found>, warnings: &mut Vec<String>) 
     let torn = survey.broken.iter().any(|broken| broken.file == last.file() && broken.offset == last.end());
     if torn || beyond > 0 {
         warnings.push(format!(
-            "{} ends in a torn write at offset {}: it and {beyond} blocks after it were never acknowledged and are cut",
+            "{} ends in a torn write at offset {}: it and {beyond} blocks after it were never acknowledged and \
+             are cut",
             last.file(),
             last.end()
         ));

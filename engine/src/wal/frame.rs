@@ -1,7 +1,7 @@
 //! The records inside a block: one frame each, in the order in which they were pushed.
 //!
-//! A frame has no checksum of its own; its block has. Decoding checks every length all the same, because a checksum
-//! does not tell our mistakes from our intentions.
+//! A frame has no checksum of its own; its block has. Decoding checks every length all the same, because a
+//! checksum does not tell our mistakes from our intentions.
 
 use bytes::{BufMut, Bytes, BytesMut};
 

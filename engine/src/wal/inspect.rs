@@ -1,17 +1,17 @@
 //! Reports on a log for an operator, and cuts a damaged one.
 //!
-//! `kontiki utl log check` prints a [`Report`]; `kontiki utl log cut` is [`cut`]. Both judge by the very rules of
-//! recovery: what they call damaged is what a server refuses to start with.
+//! `kontiki utl log check` prints a [`Report`]; `kontiki utl log cut` is [`cut`]. Both judge by the very
+//! rules of recovery: what they call damaged is what a server refuses to start with.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::chain::follow;
+use super::config::Config;
 use super::frame::{self, Frame};
 use super::layout::HEADER_BYTES;
 use super::recover::{Policy, RecoverError, Recovered, Voters, judge};
 use super::survey::{Broken, Found, Survey, survey};
-use super::writer::Config;
 use super::{EntryId, Identity, open};
 use crate::disk::{self, Disk, DiskError, Durability, FileName, Op};
 
@@ -184,8 +184,8 @@ impl fmt::Display for Verdict {
             }
             Verdict::Damaged { file, offset, block, from_index, to_index } => write!(
                 f,
-                "DAMAGED: block {block} at offset {offset} of {file} was acknowledged and is missing; a cut there loses \
-                 entries {from_index} to {to_index} and all later ones"
+                "DAMAGED: block {block} at offset {offset} of {file} was acknowledged and is missing; a cut there \
+                 loses entries {from_index} to {to_index} and all later ones"
             ),
         }
     }
@@ -224,8 +224,8 @@ impl From<RecoverError> for CutError {
 
 /// Copies the log to `backup`, then cuts it at the first damage; on return both are durable.
 ///
-/// A single member accepts the loss of whatever stood behind. A member of a group does not forget what it promised:
-/// it will start as Recovering. Returns what is left.
+/// A single member accepts the loss of whatever stood behind. A member of a group does not forget what it
+/// promised: it will start as Recovering. Returns what is left.
 pub fn cut(
     disk: &mut dyn Disk,
     backup: &mut dyn Disk,

@@ -1,7 +1,7 @@
 //! Where each byte of a log block is.
 //!
-//! A segment is a file of whole blocks, the last 4 KiB of it excepted: those hold a second copy of the segment's first
-//! block, so that one damaged spot cannot hide which start wrote the segment.
+//! A segment is a file of whole blocks, the last 4 KiB of it excepted: those hold a second copy of the
+//! segment's first block, so that one damaged spot cannot hide which start wrote the segment.
 //!
 //! ```text
 //!  segment   ┌──────┬───────┬───────┬─ ─ ─┬──────────────┬───────────┐
@@ -11,21 +11,22 @@
 //!  block     ┌────────────────┬────────┬────────┬─ ─ ─┬───────────────┐
 //!            │ header (128 B) │ frame  │ frame  │     │ zero padding  │
 //!            └────────────────┴────────┴────────┴─ ─ ─┴───────────────┘
-//!  header    0        8      12      16        24       32      40      48       56       60       64
-//!            ┌────────┬──────┬───────┬─────────┬────────┬───────┬───────┬────────┬────────┬────────┐
-//!            │ magic  │format│ flags │ cluster │ member │ start │ nonce │ number │ length │previous│
-//!            ├──────┬─┴────┬─┴──────┬┴────────┬┴───────┴─┬─────┴───────┴┬───────┴──┬─────┴────┬───┴────────┐
-//!            │ term │ vote │ commit │ first   │ last     │ durable_upto │ body len │ body CRC │ 0 │ hdr CRC│
-//!            └──────┴──────┴────────┴─────────┴──────────┴──────────────┴──────────┴──────────┴───┴────────┘
-//!            64     72     80       88        96         104            112        116        120 124     128
+//!  header    0       8        12      16        24       32      40      48       56       60
+//!            ┌───────┬────────┬───────┬─────────┬────────┬───────┬───────┬────────┬────────┬──────────┐
+//!            │ magic │ format │ flags │ cluster │ member │ start │ nonce │ number │ length │ previous │
+//!            └───────┴────────┴───────┴─────────┴────────┴───────┴───────┴────────┴────────┴──────────┘
+//!            64     72     80       88      96     104            112           116        120 124
+//!            ┌──────┬──────┬────────┬───────┬──────┬──────────────┬─────────────┬──────────┬───┬────────────┐
+//!            │ term │ vote │ commit │ first │ last │ durable_upto │ body length │ body CRC │ 0 │ header CRC │
+//!            └──────┴──────┴────────┴───────┴──────┴──────────────┴─────────────┴──────────┴───┴────────────┘
 //!  frame     ┌──────┬────────────┬───┬────────┬───────┬──────┬─────────┐
 //!            │ kind │ entry kind │ 0 │ length │ index │ term │ payload │
 //!            └──────┴────────────┴───┴────────┴───────┴──────┴─────────┘
 //!            0      1            2   4        8       16     24
 //! ```
 //!
-//! All numbers are little endian. The header CRC covers the bytes before it, the body CRC the frames without the
-//! padding; both are CRC-32 (IEEE). `previous` is the header CRC of the block accepted before this one.
+//! All numbers are little endian. The header CRC covers the bytes before it, the body CRC the frames without
+//! the padding; both are CRC-32 (IEEE). `previous` is the header CRC of the block accepted before this one.
 //!
 //! Versions: 1, the first. `magic` and `format` keep their places in every later one.
 
@@ -121,8 +122,8 @@ pub struct Header {
     pub previous: u32,
     /// Term, vote and commit as of the end of this block.
     pub hard_state: HardState,
-    /// All entries below this index come from earlier blocks: the lowest index that this block writes or truncates
-    /// at, or `last_index + 1` when it does neither.
+    /// All entries below this index come from earlier blocks: the lowest index that this block writes or
+    /// truncates at, or `last_index + 1` when it does neither.
     pub first_index: u64,
     /// Last entry of the whole log as of the end of this block.
     pub last_index: u64,

@@ -1,13 +1,13 @@
 //! The log: what this member has promised, on disk before anybody relies on it.
 //!
-//! Raft entries, votes, configurations and snapshot marks become frames, frames become blocks, blocks become writes
-//! with up to K in flight. A block is durable by its own completion and counts when all before it are durable too.
-//! Recovery tells a torn tail, which is cut, from damaged acknowledged data, which never is. The reasoning, and what
-//! is assumed of the disk, stand in `docs/wal.md`; the rules on storage faults follow "Protocol-Aware Recovery for
-//! Consensus-Based Storage" (FAST 2018) in spirit.
+//! Raft entries, votes, configurations and snapshot marks become frames, frames become blocks, blocks become
+//! writes with up to K in flight. A block is durable by its own completion and counts when all before it are
+//! durable too. Recovery tells a torn tail, which is cut, from damaged acknowledged data, which never is. The
+//! reasoning, and what is assumed of the disk, stand in `docs/wal.md`; the rules on storage faults follow
+//! "Protocol-Aware Recovery for Consensus-Based Storage" (FAST 2018) in spirit.
 //!
-//! Not here: what an entry means (the replica), who may vote (raft), how bytes reach a device (`disk`). The writer
-//! touches no file and no clock; recovery and opening block, because they run before any loop does.
+//! Not here: what an entry means (the replica), who may vote (raft), how bytes reach a device (`disk`). The
+//! writer touches no file and no clock; recovery and opening block, because they run before any loop does.
 
 use bytes::Bytes;
 
@@ -20,11 +20,20 @@ pub mod frame;
 /// One block while it is filled.
 mod block;
 
+/// What the next header and the next segment head repeat.
+mod tail;
+
+/// Sizes and mode.
+pub mod config;
+
 /// Segments: placing blocks, zeroed files ahead, reuse behind.
 mod segment;
 
 /// Group commit without input or output: frames in, disk operations out, a durable position back.
 pub mod writer;
+
+/// Why a log cannot be opened.
+mod error;
 
 /// What valid blocks lie where: the evidence that recovery judges.
 mod survey;
@@ -93,6 +102,7 @@ pub struct HardState {
     pub commit: u64,
 }
 
+pub use config::{Config, Mode};
 pub use open::open;
 pub use recover::{Recovered, recover};
-pub use writer::{Config, Mode, WalFailure, Writer};
+pub use writer::{WalFailure, Writer};

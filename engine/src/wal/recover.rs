@@ -2,28 +2,27 @@
 //!
 //! The story:
 //! 1. The survey finds all valid blocks. P is the greatest `durable_upto` among them.
-//! 2. The chain: from the first segment's head, each block must follow the one before by place, number and the CRC of
-//!    its header, or be the head of a later start that cut exactly here.
-//! 3. At the first block b that is missing: b > P is a torn tail, and the log ends before b. b <= P is damage. If the
-//!    next valid block needs no entry above the applied one, the index holds all that was lost: the log before it is
-//!    dropped and the chain goes on there. Otherwise acknowledged data is gone: a single member refuses, a member
-//!    of a group keeps what stands before b and is [`Standing::Recovering`].
+//! 2. The chain: from the first segment's head, each block must follow the one before by place, number and
+//!    the CRC of its header, or be the head of a later start that cut exactly here.
+//! 3. At the first block b that is missing: b > P is a torn tail, and the log ends before b. b <= P is
+//!    damage. If the next valid block needs no entry above the applied one, the index holds all that was
+//!    lost: the log before it is dropped and the chain goes on there. Otherwise acknowledged data is gone: a
+//!    single member refuses, a member of a group keeps what stands before b and is [`Standing::Recovering`].
 //! 4. The accepted blocks are replayed into entries, configuration and hard state.
-//! 5. Kept is not durable: what was read may sit in a cache only, so every segment is synced before anybody relies on
-//!    it. The directory is synced when [`super::open()`] renames the fresh segment.
-
-use std::fmt;
+//! 5. Kept is not durable: what was read may sit in a cache only, so every segment is synced before anybody
+//!    relies on it. The directory is synced when [`super::open()`] renames the fresh segment.
 
 use bytes::Bytes;
 
 use super::chain::{Chain, follow};
+pub use super::error::RecoverError;
 use super::frame::{self, BadFrame};
 use super::layout::{HEADER_BYTES, flags};
-use super::replay::Replay;
+use super::replay::{Replay, Replayed};
 use super::segment::{Segment, Spare};
 use super::survey::{Found, Survey, read_heads, survey};
 use super::{Entry, EntryId, HardState, Identity};
-use crate::disk::{self, Disk, DiskError, FileName, Op};
+use crate::disk::{self, Disk, FileName, Op};
 
 /// Who else holds copies of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +38,8 @@ pub enum Voters {
 pub enum Standing {
     /// Nothing that was promised is missing.
     Sound,
-    /// Promises up to `promised` were made and are lost: no votes, no counting acks, no reads until the member has
-    /// matched the leader beyond it.
+    /// Promises up to `promised` were made and are lost: no votes, no counting acks, no reads until the
+    /// member has matched the leader beyond it.
     Recovering {
         /// Highest index and term that any valid block proves.
         promised: EntryId,
@@ -79,8 +78,8 @@ pub struct Recovered {
     pub(super) header_crc: u32,
     /// Segments that hold accepted blocks, oldest first.
     pub segments: Vec<Segment>,
-    /// Segments that hold none: made ready and never used, or cut off. They are used again as soon as the next
-    /// start is durable, before any other.
+    /// Segments that hold none: made ready and never used, or cut off. They are used again as soon as the
+    /// next start is durable, before any other.
     pub unused: Vec<Segment>,
     /// Spares.
     pub spares: Vec<Spare>,
@@ -93,116 +92,6 @@ impl Recovered {
     }
 }
 
-/// Why the log cannot be opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecoverError {
-    /// Reading or syncing failed.
-    Disk(DiskError),
-    /// The data directory belongs to another cluster or member.
-    Stranger {
-        /// A file that says so.
-        file: FileName,
-        /// Whose it is.
-        found: Identity,
-    },
-    /// Written by another version.
-    Format {
-        /// A file that says so.
-        file: FileName,
-        /// Its format.
-        format: u32,
-    },
-    /// A file that cannot be a segment.
-    SegmentLength {
-        /// Which one.
-        file: FileName,
-        /// Its length in bytes.
-        len: u64,
-    },
-    /// Acknowledged data is damaged, and this member has the only copy.
-    Damaged {
-        /// Where the first damaged block begins.
-        file: FileName,
-        /// Its offset.
-        offset: u64,
-        /// Number of the block.
-        block: u64,
-        /// First entry that may be lost.
-        index: u64,
-    },
-    /// A block shows that more was committed than the log holds, and this member has the only copy.
-    CommitLost {
-        /// Highest index known committed.
-        commit: u64,
-        /// Last valid entry.
-        last: u64,
-    },
-    /// The log and the index contradict each other.
-    Mismatch {
-        /// The entry that the index has applied.
-        applied: EntryId,
-        /// Its term in the log.
-        term: u64,
-    },
-    /// A block with right checksums and impossible content: a mistake of the writer.
-    Malformed {
-        /// Where the block is.
-        file: FileName,
-        /// Its offset.
-        offset: u64,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
-impl From<DiskError> for RecoverError {
-    fn from(error: DiskError) -> RecoverError {
-        RecoverError::Disk(error)
-    }
-}
-
-impl fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RecoverError::Disk(error) => write!(f, "the log cannot be read: {error}"),
-            RecoverError::Stranger { file, found } => write!(
-                f,
-                "{file} belongs to member {:x} of cluster {:x}; start with that member's data directory",
-                found.member, found.cluster
-            ),
-            RecoverError::Format { file, format } => write!(
-                f,
-                "{file} has log format {format}, and this version reads format {}; use the version that wrote it",
-                super::layout::FORMAT
-            ),
-            RecoverError::SegmentLength { file, len } => {
-                write!(f, "{file} has {len} bytes and cannot be a segment of the log")
-            }
-            RecoverError::Damaged { file, offset, block, index } => write!(
-                f,
-                "acknowledged data is damaged: block {block} at offset {offset} of {file}, entries from {index} on \
-                 may be lost; restore a backup, or cut the log there and accept the loss"
-            ),
-            RecoverError::CommitLost { commit, last } => write!(
-                f,
-                "entries up to {commit} were committed but the log ends at {last}; restore a backup, or cut the \
-                 log and accept the loss"
-            ),
-            RecoverError::Mismatch { applied, term } => write!(
-                f,
-                "the index applied entry {} of term {}, but the log has term {term} there: they belong to \
-                 different members",
-                applied.index, applied.term
-            ),
-            RecoverError::Malformed { file, offset, reason } => {
-                write!(f, "the block at offset {offset} of {file} is intact but makes no sense: {reason}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RecoverError {}
-
 /// Whose log lies here, if any. Reads the heads of the segments only.
 pub fn identity(disk: &mut dyn Disk) -> Result<Option<Identity>, RecoverError> {
     let survey = Survey::of_files(disk.list()?);
@@ -210,11 +99,12 @@ pub fn identity(disk: &mut dyn Disk) -> Result<Option<Identity>, RecoverError> {
     Ok(heads.into_iter().flatten().next().map(|head| head.header.identity))
 }
 
-/// Reads the log. `applied` is what the durable index has applied; entries up to there are not needed any more.
+/// Reads the log. `applied` is what the durable index has applied; entries up to there are not needed any
+/// more.
 ///
-/// A log that ends below `applied` is missing its end: harmless data-wise, but a member of a group may have lost a
-/// vote with it and is Recovering. A tool that makes a data directory out of a snapshot therefore opens the log once
-/// itself, as a single member.
+/// A log that ends below `applied` is missing its end: harmless data-wise, but a member of a group may have
+/// lost a vote with it and is Recovering. A tool that makes a data directory out of a snapshot therefore
+/// opens the log once itself, as a single member.
 ///
 /// Blocks, reads every segment, and changes nothing but to sync what it keeps.
 pub fn recover(
@@ -257,43 +147,26 @@ pub(super) fn judge(
     }
     let replayed = replay.finish(&mut warnings)?;
     let newest = accepted.last();
-    let last = replayed.last;
-    if let Some((file, offset, block)) = damage
-        && policy == Policy::Refuse
-    {
-        return Err(RecoverError::Damaged { file, offset, block, index: last.index + 1 });
+    if policy == Policy::Refuse {
+        refuse_loss(&survey, newest, damage, &replayed)?;
     }
-    let mut hard_state = newest.map(|found| found.header.hard_state).unwrap_or_default();
-    let committed = survey.end(newest).map(|header| header.hard_state.commit).max().unwrap_or(0);
-    if committed > last.index && policy == Policy::Refuse {
-        return Err(RecoverError::CommitLost { commit: committed, last: last.index });
-    }
-    let mut promised = replayed.promised;
-    if damage.is_some() || replayed.behind {
-        let proven = survey.promised(newest);
-        let proven = EntryId { index: proven.index.max(last.index), term: proven.term.max(last.term) };
-        promised =
-            Some(promised.map_or(proven, |p| EntryId {
-                index: p.index.max(proven.index),
-                term: p.term.max(proven.term),
-            }));
-        // The newest vote that can still be read: never vote differently in that term.
-        if let Some(later) = survey.end(newest).max_by_key(|header| header.number) {
-            hard_state = later.hard_state;
-        }
-    }
-    hard_state.commit = hard_state.commit.clamp(applied.index, last.index.max(applied.index));
-    let standing = match (promised, policy) {
-        (Some(promised), Policy::Recover) => Standing::Recovering { promised },
-        (Some(promised), Policy::Refuse) if !replayed.behind => {
-            return Err(RecoverError::CommitLost { commit: promised.index, last: last.index });
-        }
+    let loss = damage.is_some() || replayed.behind;
+    let standing = match lost_promise(&survey, newest, loss, &replayed) {
+        Some(promised) if policy == Policy::Recover => Standing::Recovering { promised },
         _ => Standing::Sound,
     };
-    let (segments, unused) = sort_segments(&survey, &accepted, applied.index);
-    let cut_off =
-        survey.live.iter().any(|found| newest.is_none_or(|n| found.header.number > n.header.number));
+    let mut hard_state = newest.map(|found| found.header.hard_state).unwrap_or_default();
+    if loss && let Some(later) = survey.end(newest).max_by_key(|header| header.number) {
+        // The newest vote that can still be read: never vote differently in that term.
+        hard_state = later.hard_state;
+    }
+    hard_state.commit = hard_state.commit.clamp(applied.index, replayed.last.index);
     let stopped = newest.is_some_and(|found| found.header.flags & flags::CLEAN != 0);
+    if newest.is_some_and(|found| found.header.flags & flags::NO_FSYNC != 0) && !stopped {
+        warnings.push("the last start ran without fsync: what it acknowledged may be missing".into());
+    }
+    let whole = newest.is_some_and(|newest| survey.end(Some(newest)).count() == 1);
+    let (segments, unused) = sort_segments(&survey, &accepted, applied.index);
     Ok(Recovered {
         identity,
         hard_state,
@@ -301,7 +174,7 @@ pub(super) fn judge(
         boundary: applied,
         entries: replayed.entries,
         standing,
-        clean: stopped && !cut_off && damage.is_none() && standing == Standing::Sound,
+        clean: stopped && whole && warnings.is_empty() && standing == Standing::Sound,
         fresh: survey.live.is_empty() && survey.orphans.is_empty(),
         warnings,
         start: survey.start_max,
@@ -311,6 +184,39 @@ pub(super) fn judge(
         segments,
         unused,
         spares: survey.spares,
+    })
+}
+
+/// What a member that holds the only copy cannot accept.
+fn refuse_loss(
+    survey: &Survey,
+    newest: Option<&Found>,
+    damage: Option<(FileName, u64, u64)>,
+    replayed: &Replayed,
+) -> Result<(), RecoverError> {
+    let last = replayed.last.index;
+    if let Some((file, offset, block)) = damage {
+        return Err(RecoverError::Damaged { file, offset, block, index: last + 1 });
+    }
+    if let Some(promised) = replayed.promised {
+        return Err(RecoverError::StillRecovering { promised });
+    }
+    let commit = survey.end(newest).map(|header| header.hard_state.commit).max().unwrap_or(0);
+    if commit > last {
+        return Err(RecoverError::CommitLost { commit, last });
+    }
+    Ok(())
+}
+
+/// What was promised and is not here: by this loss, by an earlier one, or both.
+fn lost_promise(survey: &Survey, newest: Option<&Found>, loss: bool, replayed: &Replayed) -> Option<EntryId> {
+    if !loss {
+        return replayed.promised;
+    }
+    let (proven, earlier) = (survey.promised(newest), replayed.promised.unwrap_or_default());
+    Some(EntryId {
+        index: proven.index.max(earlier.index).max(replayed.last.index),
+        term: proven.term.max(earlier.term).max(replayed.last.term),
     })
 }
 

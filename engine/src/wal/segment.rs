@@ -1,16 +1,16 @@
 //! Segments: where the next block goes, zeroed files ahead of it, and reuse of those behind.
 //!
-//! Files are written with zeroes before use, because a synced write into allocated but unwritten extents also commits
-//! file system metadata (measured: half the rate). A file that is no longer needed is renamed to be a spare, so a
-//! busy log allocates nothing.
+//! Files are written with zeroes before use, because a synced write into allocated but unwritten extents also
+//! commits file system metadata (measured: half the rate). A file that is no longer needed is renamed to be a
+//! spare, so a busy log allocates nothing.
 //!
 //! One operation is under way at a time: a power cut then never leaves a hole in the row of segments.
 
 use std::collections::VecDeque;
 
+use super::config::Config;
 use super::layout::HEAD_BYTES;
 use super::recover::Recovered;
-use super::writer::Config;
 use crate::disk::{DiskError, FileName, Op};
 
 /// A file of the log.
@@ -31,6 +31,12 @@ pub struct Spare {
     pub number: u64,
     /// Its length in bytes.
     pub len: u64,
+}
+
+/// Files that no block needs.
+pub(super) struct Files {
+    pub spares: Vec<Spare>,
+    pub unused: Vec<Segment>,
 }
 
 /// The files of a log that is open for writing.
@@ -73,7 +79,7 @@ enum Work {
 
 impl Space {
     /// `active` holds nothing but its head, which is durable.
-    pub fn new(config: &Config, active: Segment, recovered: &Recovered, spares: Vec<Spare>) -> Space {
+    pub fn new(config: &Config, active: Segment, recovered: &Recovered, files: Files) -> Space {
         let retained = &recovered.segments;
         let in_order = retained.windows(2).all(|pair| pair[0].number < pair[1].number);
         assert!(in_order, "segments out of order: {retained:?}");
@@ -84,9 +90,9 @@ impl Space {
             active,
             offset: HEAD_BYTES as u64,
             next: None,
-            next_spare: spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1),
-            spares: spares.into(),
-            unused: recovered.unused.clone().into(),
+            next_spare: files.spares.iter().map(|spare| spare.number + 1).max().unwrap_or(1),
+            spares: files.spares.into(),
+            unused: files.unused.into(),
             retained: retained.clone().into(),
             next_log: active.number + 1,
             checkpoint: recovered.boundary.index,
@@ -108,8 +114,8 @@ impl Space {
         Some((FileName::Log(self.active.number), at))
     }
 
-    /// Goes on to the next segment, if one is ready; the caller writes its head at 0 and the copy of the head at
-    /// the returned offset.
+    /// Goes on to the next segment, if one is ready; the caller writes its head at 0 and the copy of the head
+    /// at the returned offset.
     pub fn advance(&mut self) -> Option<(FileName, u64)> {
         let next = self.next.take()?;
         self.retained.push_back(std::mem::replace(&mut self.active, next));
@@ -118,8 +124,9 @@ impl Space {
         Some((FileName::Log(next.number), next.len - HEAD_BYTES as u64))
     }
 
-    /// The next operation on files, if one is due. `nothing_behind`: the active segment's head is on disk, so that
-    /// older segments hold no longer the only copy of term, vote and configuration, and no write to them is in flight.
+    /// The next operation on files, if one is due. `nothing_behind`: the active segment's head is on disk, so
+    /// that older segments hold no longer the only copy of term, vote and configuration, and no write to them
+    /// is in flight.
     pub fn poll(&mut self, nothing_behind: bool) -> Option<Op> {
         if self.underway.is_some() {
             return None;
@@ -168,8 +175,8 @@ impl Space {
         }
     }
 
-    /// Reports the outcome of the operation [`Space::poll`] returned. A full disk is not a failure: what is zeroed
-    /// already is still there, and [`Space::needs_space`] says so in time.
+    /// Reports the outcome of the operation [`Space::poll`] returned. A full disk is not a failure: what is
+    /// zeroed already is still there, and [`Space::needs_space`] says so in time.
     pub fn on_completed(&mut self, outcome: Result<(), DiskError>) -> Result<(), DiskError> {
         let work = self.underway.take().expect("no operation on segments is under way");
         match (work, outcome) {
@@ -186,8 +193,8 @@ impl Space {
         Ok(())
     }
 
-    /// A checkpoint up to `upto` is durable. What only the one before needed is free now: both checkpoints on disk
-    /// can still be opened.
+    /// A checkpoint up to `upto` is durable. What only the one before needed is free now: both checkpoints on
+    /// disk can still be opened.
     pub fn release(&mut self, upto: u64) {
         assert!(upto >= self.checkpoint, "checkpoints went back from {} to {upto}", self.checkpoint);
         self.releasable = self.checkpoint;
@@ -273,7 +280,7 @@ mod tests {
 
     fn new_space() -> Space {
         let active = Segment { number: 1, len: 64 * KIB, max_index: 0 };
-        Space::new(&config(), active, &nothing(), Vec::new())
+        Space::new(&config(), active, &nothing(), Files { spares: Vec::new(), unused: Vec::new() })
     }
 
     /// Carries out what is due; returns it in words.
@@ -353,9 +360,9 @@ mod tests {
     fn unused_segments_go_before_any_other() {
         let mut recovered = nothing();
         recovered.segments = vec![Segment { number: 1, len: 64 * KIB, max_index: 5 }];
-        recovered.unused = vec![Segment { number: 2, len: 64 * KIB, max_index: 0 }];
+        let unused = vec![Segment { number: 2, len: 64 * KIB, max_index: 0 }];
         let active = Segment { number: 3, len: 64 * KIB, max_index: 0 };
-        let mut space = Space::new(&config(), active, &recovered, Vec::new());
+        let mut space = Space::new(&config(), active, &recovered, Files { spares: Vec::new(), unused });
         assert_eq!(settle(&mut space)[0], "rename log/0000000000000002.log to log/0000000000000001.spare");
         assert_eq!(space.retained.len(), 1);
     }

@@ -1,9 +1,9 @@
 //! What valid blocks lie where: the evidence that recovery judges.
 //!
-//! A survey reads every segment once and looks at each 4 KiB boundary that is not inside a valid block. A block is
-//! evidence when header and body have the right checksums, cluster and member are ours and its nonce is *known*: it
-//! stands in a segment head, which is a place that clients' bytes never reach. Without the nonce, bytes that a
-//! client stored could pass for a block once the real one around them is damaged.
+//! A survey reads every segment once and looks at each 4 KiB boundary that is not inside a valid block. A
+//! block is evidence when header and body have the right checksums, cluster and member are ours and its nonce
+//! is *known*: it stands in a segment head, which is a place that clients' bytes never reach. Without the
+//! nonce, bytes that a client stored could pass for a block once the real one around them is damaged.
 
 use std::collections::BTreeSet;
 
@@ -70,10 +70,10 @@ pub(super) struct Survey {
     /// Valid blocks that a later start has cut off.
     pub void: Vec<Found>,
     pub broken: Vec<Broken>,
-    /// Blocks with right checksums, our identity and an unknown nonce from a start later than any known one: the
-    /// heads of their segment are gone, or a client forged them.
+    /// Blocks with right checksums, our identity and an unknown nonce from a start later than any known one:
+    /// the heads of their segment are gone, or a client forged them.
     pub orphans: Vec<(FileName, u64)>,
-    /// Highest start and number that any block of this member carries, known nonce or not.
+    /// Highest start and number that any block with a known nonce carries, void ones and torn heads included.
     pub start_max: u64,
     pub number_max: u64,
 }
@@ -91,6 +91,22 @@ impl Survey {
         }
         survey.segments.sort_unstable();
         survey
+    }
+
+    /// A copy stands in for a head that was durable once, not for one that a power cut tore.
+    fn drop_torn_heads(&mut self) {
+        let proven = self.proven();
+        self.live.retain(|found| found.read_at == found.offset || found.header.number <= proven);
+    }
+
+    /// What a later start has cut off counts no more.
+    fn set_void_apart(&mut self) {
+        let cuts = self.live.iter().filter_map(|found| Some((found.header.start, found.start?.cut)));
+        let cuts: Vec<(u64, u64)> = cuts.collect();
+        let is_void = |found: &Found| {
+            cuts.iter().any(|&(start, cut)| found.header.start < start && found.header.number >= cut)
+        };
+        (self.void, self.live) = std::mem::take(&mut self.live).into_iter().partition(is_void);
     }
 
     /// P: everything up to this block number was reported durable.
@@ -134,20 +150,8 @@ pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<
     for (&(number, len), head) in survey.segments.clone().iter().zip(heads) {
         scan(disk, number, len, head, &known, &mut survey)?;
     }
-    let starts: Vec<(u64, u64)> = survey
-        .live
-        .iter()
-        .filter_map(|found| found.start.map(|start| (found.header.start, start.cut)))
-        .collect();
-    let is_void = |found: &Found| {
-        starts.iter().any(|&(start, cut)| found.header.start < start && found.header.number >= cut)
-    };
-    let (void, live) = std::mem::take(&mut survey.live).into_iter().partition(is_void);
-    survey.void = void;
-    survey.live = live;
-    // A copy stands in for a head that was durable once, not for one that a power cut tore.
-    let proven = survey.proven();
-    survey.live.retain(|found| found.read_at == found.offset || found.header.number <= proven);
+    survey.drop_torn_heads();
+    survey.set_void_apart();
     Ok(survey)
 }
 
@@ -156,40 +160,38 @@ pub(super) fn read_heads(
     disk: &mut dyn Disk,
     segments: &[(u64, u64)],
 ) -> Result<Vec<Option<Found>>, RecoverError> {
-    let mut heads = Vec::with_capacity(segments.len());
-    for &(number, len) in segments {
-        let file = FileName::Log(number);
-        if len > SEGMENT_BYTES_MAX {
-            return Err(RecoverError::SegmentLength { file, len });
+    segments.iter().map(|&(number, len)| read_head(disk, number, len)).collect()
+}
+
+fn read_head(disk: &mut dyn Disk, number: u64, len: u64) -> Result<Option<Found>, RecoverError> {
+    let file = FileName::Log(number);
+    if len > SEGMENT_BYTES_MAX {
+        return Err(RecoverError::SegmentLength { file, len });
+    }
+    if !len.is_multiple_of(BLOCK_SIZE as u64) || len < 2 * HEAD_BYTES as u64 {
+        return Ok(None);
+    }
+    let mut formats = Vec::new();
+    for read_at in [0, len - HEAD_BYTES as u64] {
+        let bytes = disk::read(disk, file, read_at, HEAD_BYTES)?;
+        match Header::decode(&bytes) {
+            Err(HeaderError::Format(format)) => return Err(RecoverError::Format { file, format }),
+            Err(HeaderError::Checksum(format)) if format != FORMAT => formats.push(format),
+            _ => {}
         }
-        heads.push(None);
-        if len % BLOCK_SIZE as u64 != 0 || len < 2 * HEAD_BYTES as u64 {
-            continue;
-        }
-        let mut formats = Vec::new();
-        for read_at in [0, len - HEAD_BYTES as u64] {
-            let bytes = disk::read(disk, file, read_at, HEAD_BYTES)?;
-            match Header::decode(&bytes) {
-                Err(HeaderError::Format(format)) => return Err(RecoverError::Format { file, format }),
-                Err(HeaderError::Checksum(format)) if format != FORMAT => formats.push(format),
-                _ => {}
+        if let Some((header, header_crc)) = valid_block(&bytes) {
+            let body = bytes.slice(HEADER_BYTES..HEADER_BYTES + header.body_length as usize);
+            let start = start_of(&body);
+            if start.is_some() {
+                return Ok(Some(Found { header, header_crc, segment: number, offset: 0, read_at, start }));
             }
-            let head = valid_block(&bytes, 0).and_then(|(header, header_crc)| {
-                let start = start_of(&bytes.slice(HEADER_BYTES..HEADER_BYTES + header.body_length as usize))?;
-                Some(Found { header, header_crc, segment: number, offset: 0, read_at, start: Some(start) })
-            });
-            if head.is_some() {
-                *heads.last_mut().expect("just pushed") = head;
-                break;
-            }
-        }
-        if let [format, copy] = formats[..]
-            && format == copy
-        {
-            return Err(RecoverError::Format { file, format });
         }
     }
-    Ok(heads)
+    // A later format may have its checksum elsewhere; rot does not write the same number twice.
+    match formats[..] {
+        [format, copy] if format == copy => Err(RecoverError::Format { file, format }),
+        _ => Ok(None),
+    }
 }
 
 fn start_of(body: &Bytes) -> Option<Start> {
@@ -234,46 +236,47 @@ fn scan(
         survey.live.push(head);
     }
     while at + HEADER_BYTES <= end {
-        let step = match valid_block(&bytes[..end], at) {
-            Some((header, header_crc)) if known.has(&header) => {
+        let offset = at as u64;
+        at += BLOCK_SIZE;
+        match known.look(&bytes[offset as usize..end]) {
+            Seen::Nothing => {}
+            Seen::Broken(reason) => survey.broken.push(Broken { file, offset, reason }),
+            Seen::Orphan => survey.orphans.push((file, offset)),
+            Seen::Block(header, header_crc) => {
                 note(survey, &header);
-                let length = header.length as usize;
-                let offset = at as u64;
-                let found =
-                    Found { header, header_crc, segment: number, offset, read_at: offset, start: None };
-                survey.live.push(found);
-                length
+                at = offset as usize + header.length as usize;
+                let (segment, read_at) = (number, offset);
+                survey.live.push(Found { header, header_crc, segment, offset, read_at, start: None });
             }
-            Some((header, _)) if header.identity == known.identity => {
-                note(survey, &header);
-                if header.start > known.start {
-                    survey.orphans.push((file, at as u64));
-                }
-                BLOCK_SIZE
-            }
-            Some(_) => BLOCK_SIZE,
-            None => {
-                match Header::decode(&bytes[at..]) {
-                    Ok((header, _)) if known.has(&header) => {
-                        survey.broken.push(Broken { file, offset: at as u64, reason: "the body is damaged" });
-                    }
-                    Err(HeaderError::Checksum(_)) => {
-                        let reason = "the header is damaged";
-                        survey.broken.push(Broken { file, offset: at as u64, reason });
-                    }
-                    _ => {}
-                }
-                BLOCK_SIZE
-            }
-        };
-        at += step;
+        }
     }
     Ok(())
 }
 
+/// What is at a block boundary.
+enum Seen {
+    Nothing,
+    Broken(&'static str),
+    /// See [`Survey::orphans`].
+    Orphan,
+    Block(Header, u32),
+}
+
 impl Known {
-    fn has(&self, header: &Header) -> bool {
-        header.identity == self.identity && self.nonces.contains(&header.nonce)
+    fn look(&self, bytes: &[u8]) -> Seen {
+        let header = match Header::decode(bytes) {
+            Ok((header, _)) => header,
+            Err(HeaderError::Checksum(_)) => return Seen::Broken("the header is damaged"),
+            Err(_) => return Seen::Nothing,
+        };
+        let known = self.nonces.contains(&header.nonce);
+        match valid_block(bytes) {
+            _ if header.identity != self.identity => Seen::Nothing,
+            Some((header, crc)) if known => Seen::Block(header, crc),
+            Some(_) if header.start > self.start => Seen::Orphan,
+            None if known => Seen::Broken("the body is damaged"),
+            _ => Seen::Nothing,
+        }
     }
 }
 
@@ -282,10 +285,10 @@ fn note(survey: &mut Survey, header: &Header) {
     survey.number_max = survey.number_max.max(header.number);
 }
 
-/// The header of the block at `at`, if both checksums are right and it lies within `bytes`.
-fn valid_block(bytes: &[u8], at: usize) -> Option<(Header, u32)> {
-    let (header, crc) = Header::decode(&bytes[at..]).ok()?;
-    let block = bytes.get(at..at.checked_add(header.length as usize)?)?;
-    let body = block.get(HEADER_BYTES..HEADER_BYTES.checked_add(header.body_length as usize)?)?;
+/// The header of the block that `bytes` begin with, and its CRC, if both checksums are right.
+fn valid_block(bytes: &[u8]) -> Option<(Header, u32)> {
+    let (header, crc) = Header::decode(bytes).ok()?;
+    let block = bytes.get(..header.length as usize)?;
+    let body = block.get(HEADER_BYTES..HEADER_BYTES + header.body_length as usize)?;
     (crc32fast::hash(body) == header.body_crc).then_some((header, crc))
 }

@@ -4,128 +4,31 @@
 //! 1. `push_entries` encodes it into the open block, under a position that the caller lets grow.
 //! 2. `poll` closes the block and emits its write as soon as the batching rules allow (below).
 //! 3. `on_completed` hears that the write, and in fdatasync mode the sync after it, is done.
-//! 4. `durable` is the position up to which all blocks are done, in their order: completions out of order wait.
+//! 4. `durable` is the position up to which all blocks are done, in their order: completions out of order
+//!    wait.
 //!
-//! Batching has no timer: with nothing in flight a block goes at once; with some in flight it goes when 16 KiB wait or
-//! the caller's loop turn brought no proposal; with K in flight frames collect. Segment heads and seals are light: nobody
-//! waits for them alone, so they do not count as in flight.
+//! Batching has no timer: with nothing in flight a block goes at once; with some in flight it goes when 16
+//! KiB wait or the caller's loop turn brought no proposal; with K in flight frames collect. Segment heads and
+//! seals are light: nobody waits for them alone, so they do not count as in flight.
 //!
-//! A failed operation ends the log for this process: what the kernel did with the data is unknown, so nothing more is
-//! acknowledged, and a retry could report success for bytes that were dropped (PostgreSQL's "fsyncgate").
+//! A failed operation ends the log for this process: what the kernel did with the data is unknown, so nothing
+//! more is acknowledged, and a retry could report success for bytes that were dropped (PostgreSQL's
+//! "fsyncgate").
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
 use super::block::{Block, aligned_buffer};
-use super::frame::{self, Start};
-use super::layout::{CONF_STATE_BYTES_MAX, FRAME_BYTES, HEAD_BYTES, HEADER_BYTES, Header, flags, padded};
+use super::config::{Config, Mode};
+use super::frame;
+use super::layout::{CONF_STATE_BYTES_MAX, FRAME_BYTES, HEADER_BYTES, flags, padded};
 use super::segment::Space;
-use super::{Entry, EntryId, HardState, Identity};
+use super::tail::Tail;
+use super::{Entry, EntryId, HardState};
 use crate::disk::{DiskError, Durability, FileName, Op, Outcome, Owner, Token};
-
-/// How blocks become durable; one mode a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Each write is durable by its own completion; up to `depth` in flight.
-    Dsync {
-        /// At least 1.
-        depth: usize,
-    },
-    /// A write, then a sync submitted after it completed; one such pair at a time.
-    Fdatasync,
-    /// Completion counts as durable although it is not (`--unsafe-no-fsync`); up to `depth` in flight.
-    NoFsync {
-        /// At least 1.
-        depth: usize,
-    },
-}
-
-/// Sizes and mode of a log. Sizes are multiples of 4096.
-#[derive(Clone, Copy, Debug)]
-pub struct Config {
-    /// How blocks become durable.
-    pub mode: Mode,
-    /// A block grows up to here, unless its first entry needs more.
-    pub block_bytes_max: usize,
-    /// With something in flight, this much is enough to go at once.
-    pub batch_bytes: usize,
-    /// Longest entry: the request limit and what raft and the command add.
-    pub entry_bytes_max: usize,
-    /// Length of a segment of a grown log.
-    pub segment_bytes: u64,
-    /// Length of the first segment of all; later ones double up to `segment_bytes`.
-    pub segment_bytes_first: u64,
-    /// Least zeroed space ahead.
-    pub ahead_bytes_min: u64,
-    /// Idle time after which a seal protects the last blocks.
-    pub seal_after: Duration,
-}
-
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            mode: Mode::Dsync { depth: 4 },
-            block_bytes_max: 256 << 10,
-            batch_bytes: 16 << 10,
-            entry_bytes_max: (1536 << 10) + (512 << 10),
-            segment_bytes: 64 << 20,
-            segment_bytes_first: 4 << 20,
-            ahead_bytes_min: 8 << 20,
-            seal_after: Duration::from_millis(100),
-        }
-    }
-}
-
-impl Config {
-    /// The default sizes, grown where entries of up to `entry_bytes_max` need it.
-    pub fn for_entries(entry_bytes_max: usize) -> Config {
-        let mut config = Config { entry_bytes_max, ..Config::default() };
-        let shortest = config.shortest_segment();
-        config.segment_bytes_first = config.segment_bytes_first.max(2 * shortest);
-        config.segment_bytes = config.segment_bytes.max(4 * shortest);
-        config
-    }
-
-    /// Longest block: one entry of the greatest length alone.
-    pub fn longest_block(&self) -> usize {
-        padded(HEADER_BYTES + FRAME_BYTES + self.entry_bytes_max).max(self.block_bytes_max)
-    }
-
-    /// Shortest segment that is of use: its head, the longest block, the head's copy.
-    pub fn shortest_segment(&self) -> u64 {
-        (2 * HEAD_BYTES + self.longest_block()) as u64
-    }
-
-    pub(super) fn check(&self) {
-        let depth = self.depth();
-        assert!((1..=DEPTH_MAX).contains(&depth), "{depth} writes in flight");
-        assert!(
-            self.segment_bytes_first >= self.shortest_segment()
-                && self.segment_bytes >= self.segment_bytes_first,
-            "segments of {} and {} bytes do not hold a block of {}",
-            self.segment_bytes_first,
-            self.segment_bytes,
-            self.longest_block()
-        );
-        assert!(
-            self.segment_bytes <= super::layout::SEGMENT_BYTES_MAX,
-            "segments of {} bytes",
-            self.segment_bytes
-        );
-    }
-
-    fn depth(&self) -> usize {
-        match self.mode {
-            Mode::Dsync { depth } | Mode::NoFsync { depth } => depth,
-            Mode::Fdatasync => 1,
-        }
-    }
-}
-
-const DEPTH_MAX: usize = 64;
 
 /// The log failed; only a new process may open it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,63 +61,51 @@ struct Flight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Writing,
+    /// Only in fdatasync mode: a sync has to follow.
     Written,
     Syncing,
     Done,
 }
 
-/// State as of the last submitted block: what the next header and the next segment head repeat.
-pub(super) struct Tail {
-    pub number: u64,
-    pub header_crc: u32,
-    pub hard_state: HardState,
-    pub last: EntryId,
-    pub conf_state: Bytes,
-    pub promised: Option<EntryId>,
-    pub position: u64,
-    /// Number that the first block after the cut would have had; see [`Start::cut`].
-    pub cut: u64,
-}
-
-/// Who writes: the constant part of every header.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Author {
-    pub identity: Identity,
-    pub start: u64,
-    pub nonce: u64,
-}
-
-/// The log, open for writing. Made by [`super::open`].
+/// The log, open for writing. Made by [`super::open()`].
 pub struct Writer {
     config: Config,
-    author: Author,
     space: Space,
     tail: Tail,
     /// Blocks not submitted yet, oldest first; frames go into the last one.
     waiting: VecDeque<Block>,
+    /// Bytes of their frames.
     waiting_bytes: usize,
+    /// Blocks submitted and not known durable together with all before them, oldest first.
     flights: VecDeque<Flight>,
-    /// State as of the last push.
+    /// State as of the last push: `tail` with all that waits.
     last: EntryId,
     hard_state: HardState,
     promised: Option<EntryId>,
     position: u64,
+    /// `durable_position <= tail.position <= position`, and `durable_number <= tail.number`.
     durable_position: u64,
     durable_number: u64,
+    /// Number of the active segment's head.
     active_head: u64,
+    /// The write of its copy, until it is emitted.
     head_copy: Option<Op>,
+    /// Operations that write copies.
     copies: Vec<u64>,
+    /// The operation on segments that is under way.
     space_token: Option<u64>,
     next_token: u64,
     idle_since: Option<Instant>,
+    /// Nothing was pushed since the last seal.
     sealed: bool,
+    /// Buffers of written blocks.
     buffers: Vec<BytesMut>,
     failure: Option<WalFailure>,
 }
 
 impl Writer {
     /// `tail` is the head block just made durable in a fresh segment.
-    pub(super) fn new(config: Config, author: Author, space: Space, tail: Tail) -> Writer {
+    pub(super) fn new(config: Config, space: Space, tail: Tail) -> Writer {
         config.check();
         Writer {
             last: tail.last,
@@ -225,7 +116,6 @@ impl Writer {
             durable_number: tail.number,
             active_head: tail.number,
             config,
-            author,
             space,
             tail,
             waiting: VecDeque::new(),
@@ -301,8 +191,8 @@ impl Writer {
 
     /// The log goes on after `mark`, where a snapshot puts the state; no entry before it is needed any more.
     ///
-    /// Recovery ignores a mark above the index's applied entry, and all that follows it. So nothing pushed after
-    /// the mark may be acknowledged before the index stands at the mark durably.
+    /// Recovery ignores a mark above the index's applied entry, and all that follows it. So nothing pushed
+    /// after the mark may be acknowledged before the index stands at the mark durably.
     pub fn push_snapshot_mark(&mut self, position: u64, mark: EntryId) {
         self.last = mark;
         let block = self.room(FRAME_BYTES);
@@ -318,7 +208,8 @@ impl Writer {
         self.push_hard_state(position, self.hard_state);
     }
 
-    /// The last block of an orderly stop; durable at `position`. Whoever opens the log next knows nothing is missing.
+    /// The last block of an orderly stop; durable at `position`. Whoever opens the log next knows nothing is
+    /// missing.
     pub fn push_stop(&mut self, position: u64) {
         self.close_open_block();
         let block = self.room(FRAME_BYTES);
@@ -329,8 +220,8 @@ impl Writer {
         self.sealed = true;
     }
 
-    /// The next operation to carry out, if one is due; call until `None`. `now_quiet`: the caller's loop turn saw
-    /// no new proposal, so waiting longer gains nothing.
+    /// The next operation to carry out, if one is due; call until `None`. `now_quiet`: the caller's loop turn
+    /// saw no new proposal, so waiting longer gains nothing.
     pub fn poll(&mut self, now_quiet: bool) -> Option<(Token, Op)> {
         if self.failure.is_some() {
             return None;
@@ -356,9 +247,9 @@ impl Writer {
         Some((token, op))
     }
 
-    /// Seals the log when it has been idle for [`Config::seal_after`]: at most once per idle period, and what is
-    /// pushed meanwhile does not wait for it. Call when the log has become idle; returns when to call again. A seal
-    /// that fell due is the next thing [`Writer::poll`] emits.
+    /// Seals the log when it has been idle for [`super::Config::seal_after`]: at most once per idle period,
+    /// and what is pushed meanwhile does not wait for it. Call when the log has become idle; returns when to
+    /// call again. A seal that fell due is the next thing [`Writer::poll`] emits.
     pub fn poll_timer(&mut self, now: Instant) -> Option<Instant> {
         let busy = !self.waiting.is_empty() || !self.flights.is_empty();
         if busy || self.sealed || self.failure.is_some() {
@@ -424,8 +315,8 @@ impl Writer {
         self.failure.as_ref()
     }
 
-    /// A checkpoint whose applied index is `upto` is durable. Segments that the checkpoint *before* it covers are
-    /// used again: the older of the two index metas can still be opened.
+    /// A checkpoint whose applied index is `upto` is durable. Segments that the checkpoint *before* it covers
+    /// are used again: the older of the two index metas can still be opened.
     pub fn release(&mut self, upto: u64) {
         self.space.release(upto);
     }
@@ -458,7 +349,8 @@ impl Writer {
         };
         if !self.waiting.back().is_some_and(fits) {
             let buffer = self.buffer(HEADER_BYTES + frame_bytes);
-            // `last` may already be the entry about to be encoded; what the block needs is what came before it.
+            // `last` may already be the entry about to be encoded; what the block needs is what came before
+            // it.
             let before = self.waiting.back().map_or(self.tail.last, |block| block.last);
             self.waiting.push_back(Block::new(buffer, before, self.hard_state, self.position));
         }
@@ -506,7 +398,9 @@ impl Writer {
         let Some(first) = self.waiting.front() else {
             return false;
         };
-        let in_flight = self.flights.iter().filter(|f| !f.light && f.stage != Stage::Done).count();
+        // Blocks that are done but wait for one before them count too: recovery cannot tell them from torn
+        // ones.
+        let in_flight = self.flights.iter().filter(|flight| !flight.light).count();
         match in_flight {
             _ if first.light => true,
             0 => true,
@@ -515,8 +409,8 @@ impl Writer {
         }
     }
 
-    /// Emits the write of the oldest waiting block, or of a segment head that must come first. `None` when the disk
-    /// is full up to the last byte.
+    /// Emits the write of the oldest waiting block, or of a segment head that must come first. `None` when
+    /// the disk is full up to the last byte.
     fn submit(&mut self) -> Option<(Token, Op)> {
         let block = self.waiting.front().expect("the caller saw one");
         let Some((file, offset)) = self.space.place(block.padded_len(), block.last.index) else {
@@ -524,19 +418,14 @@ impl Writer {
         };
         let block = self.waiting.pop_front().expect("the caller saw one");
         self.waiting_bytes -= block.body_len();
-        if let Some(conf_state) = &block.conf_state {
-            self.tail.conf_state = conf_state.clone();
-        }
-        self.tail.promised = block.promised;
         Some(self.write(block, file, offset))
     }
 
     /// Opens the next segment: its head repeats what must outlive the segments before it.
     fn submit_head(&mut self) -> Option<(Token, Op)> {
         let (file, copy_at) = self.space.advance()?;
-        self.tail.cut = self.tail.number + 1;
         let buffer = self.buffer(0);
-        let block = head_block(buffer, &self.tail);
+        let block = self.tail.head_block(buffer, self.tail.number + 1);
         let (token, op) = self.write(block, file, 0);
         let Op::Write { data, durability, .. } = &op else { unreachable!("blocks are written") };
         self.head_copy =
@@ -546,29 +435,23 @@ impl Writer {
     }
 
     fn write(&mut self, block: Block, file: FileName, offset: u64) -> (Token, Op) {
-        let number = self.tail.number + 1;
-        let durable_upto = if self.config.is_unsafe() { 0 } else { self.durable_number };
-        let (position, light) = (block.position, block.light);
-        let (data, header_crc) =
-            seal(block, &self.author, &mut self.tail, durable_upto, self.config.is_unsafe());
-        self.tail.number = number;
-        self.tail.header_crc = header_crc;
-        self.tail.position = position;
+        let light = block.light;
+        let durable_upto = (!self.config.is_unsafe()).then_some(self.durable_number);
+        let data = self.tail.seal(block, durable_upto);
         let token = self.new_token();
-        let stage = Stage::Writing;
+        self.flights.push_back(Flight {
+            number: self.tail.number,
+            position: self.tail.position,
+            file,
+            token: token.id,
+            stage: Stage::Writing,
+            light,
+            data: data.clone(),
+        });
         let durability = match self.config.mode {
             Mode::Dsync { .. } => Durability::Synced,
             Mode::Fdatasync | Mode::NoFsync { .. } => Durability::Cached,
         };
-        self.flights.push_back(Flight {
-            number,
-            position,
-            file,
-            token: token.id,
-            stage,
-            light,
-            data: data.clone(),
-        });
         (token, Op::Write { file, offset, data, durability })
     }
 
@@ -628,57 +511,14 @@ impl Writer {
     }
 }
 
-impl Config {
-    /// Completions prove nothing.
-    fn is_unsafe(&self) -> bool {
-        matches!(self.mode, Mode::NoFsync { .. })
-    }
-}
-
-/// The block that opens a segment, from the state before it.
-pub(super) fn head_block(buffer: BytesMut, tail: &Tail) -> Block {
-    let mut block = Block::new(buffer, tail.last, tail.hard_state, tail.position);
-    frame::put_start(block.body(), &Start { cut: tail.cut, last: tail.last, promised: tail.promised });
-    frame::put_conf_state(block.body(), &tail.conf_state);
-    block.promised = tail.promised;
-    block.light = true;
-    assert!(block.padded_len() == HEAD_BYTES, "a segment head of {} bytes", block.padded_len());
-    block
-}
-
-/// Completes `block` as the one after `tail`, and moves the tail's state there.
-pub(super) fn seal(
-    block: Block,
-    author: &Author,
-    tail: &mut Tail,
-    durable_upto: u64,
-    no_fsync: bool,
-) -> (Bytes, u32) {
-    tail.hard_state = block.hard_state;
-    tail.last = block.last;
-    let recovering = if block.promised.is_some() { flags::RECOVERING } else { 0 };
-    let header = Header {
-        flags: block.flags | recovering | if no_fsync { flags::NO_FSYNC } else { 0 },
-        identity: author.identity,
-        start: author.start,
-        nonce: author.nonce,
-        number: tail.number + 1,
-        length: 0,
-        previous: tail.header_crc,
-        hard_state: block.hard_state,
-        first_index: block.first_index,
-        last_index: block.last.index,
-        durable_upto,
-        body_length: 0,
-        body_crc: 0,
-    };
-    block.seal(header)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::frame::Frame;
+    use super::super::layout::Header;
     use super::super::recover::{Voters, recover};
-    use super::super::{frame::Frame, open};
+    use super::super::{Identity, open};
     use super::*;
     use crate::disk::mem::MemDisk;
     use crate::disk::{Disk, Output};
@@ -900,6 +740,33 @@ mod tests {
             done(&mut writer, token);
             assert_eq!(writer.buffers.len(), 1);
         }
+    }
+
+    #[test]
+    fn no_segment_is_used_again_while_its_head_copy_is_in_flight() {
+        let mut writer = writer(Mode::Dsync { depth: 4 });
+        let mut copy = None;
+        // Three segments' worth: 3 MiB, 6 MiB, and a little.
+        while writer.last.index < 6 || copy.is_none() || writer.total_bytes() < 16 << 20 {
+            push(&mut writer, 1 << 20);
+            while let Some((token, op)) = writer.poll(true) {
+                match op {
+                    Op::Write { offset, .. } if offset == (3 << 20) - 4096 || offset == (6 << 20) - 4096 => {
+                        copy.get_or_insert(token);
+                        if copy != Some(token) {
+                            done(&mut writer, token);
+                        }
+                    }
+                    _ => done(&mut writer, token),
+                }
+            }
+        }
+        for _ in 0..2 {
+            writer.release(writer.last.index);
+        }
+        assert!(writer.poll(true).is_none(), "a late write would hit the recycled file");
+        done(&mut writer, copy.unwrap());
+        assert!(matches!(writer.poll(true), Some((_, Op::Remove { .. } | Op::Rename { .. }))));
     }
 
     #[test]
