@@ -21,13 +21,13 @@ use bytes::{Bytes, BytesMut};
 
 use super::MapError;
 use super::bitmap::Bitmap;
-use super::layout::{self, Meta, SLOTS_PER_BITMAP_PAGE};
+use super::layout::{self, Meta};
 use super::page::{PAGE_SIZE, Page, PageNo};
 use super::space::{Place, Space, Unpopulated};
 use crate::disk::{Disk, Durability, FileName, Op, Outcome, Owner, Token};
 
 /// Longest write, in pages: 1 MiB.
-const RUN_PAGES_MAX: usize = 256;
+const RUN_PAGES_MAX: u32 = 256;
 
 /// Writes outstanding at most.
 const WRITES_MAX: usize = 4;
@@ -196,31 +196,31 @@ impl Checkpoint {
     /// The next run of neighbouring pages, in order of slot.
     fn next_run(&mut self) -> Option<Op> {
         let first = self.unwritten.next_from(0)?;
-        let mut data = BytesMut::new();
-        let mut no = first;
-        while data.len() < RUN_PAGES_MAX * PAGE_SIZE && self.unwritten.clear(no) {
-            data.extend_from_slice(&self.sealed(PageNo(no))[..]);
-            no += 1;
+        let end = self.unwritten.next_absent(first, first + RUN_PAGES_MAX).unwrap_or(first + RUN_PAGES_MAX);
+        let mut data = BytesMut::zeroed((end - first) as usize * PAGE_SIZE);
+        let (copies, _) = data.as_chunks_mut::<PAGE_SIZE>();
+        for (no, copy) in (first..end).map(PageNo).zip(copies) {
+            self.unwritten.clear(no.0);
+            self.copy(no, copy);
+            layout::seal_page(copy, no);
         }
         Some(write(PageNo(first), data.freeze()))
     }
 
-    /// A copy of the page with its checksum.
-    fn sealed(&self, no: PageNo) -> Box<Page> {
-        if let Some(index) = self.meta.bitmap_pages.iter().position(|bitmap| *bitmap == no) {
-            assert!(
-                index as u32 * SLOTS_PER_BITMAP_PAGE < self.meta.page_count,
-                "bitmap page {index} of nothing"
-            );
-            return layout::encode_bitmap_page(&self.in_use, index, no, self.meta.version);
+    /// The bytes of a page of this checkpoint, without its checksum.
+    fn copy(&self, no: PageNo, copy: &mut Page) {
+        if !self.dirty.get(no.0) {
+            let index = self.meta.bitmap_pages.iter().position(|bitmap| *bitmap == no);
+            let index =
+                index.unwrap_or_else(|| panic!("{no:?} is neither a dirty page nor one of the bitmap"));
+            layout::fill_bitmap_page(copy, &self.in_use, index, no, self.meta.version);
+            return;
         }
         debug_assert!(matches!(self.space.place(no), Place::Frame(_)), "dirty page {no:?} is not in a frame");
         // SAFETY: the page is part of the published version this checkpoint was begun with; until the checkpoint is
         // handed back the writer parks such pages instead of reusing them, and published pages never change.
         let page = unsafe { self.space.page(no) };
-        let mut copy = Box::new(*page.unwrap_or_else(|| panic!("dirty page {no:?} is not in memory")));
-        layout::seal_page(&mut copy, no);
-        copy
+        copy.copy_from_slice(page.unwrap_or_else(|| panic!("dirty page {no:?} is not in memory")));
     }
 
     fn emit(&mut self, op: Op) -> (Token, Op) {

@@ -249,16 +249,13 @@ pub(super) fn birth_of(page: &Page) -> u64 {
     u64_at(page, PAGE_BIRTH)
 }
 
-/// Bitmap page number `index` of a file: the bits of its stretch of slots.
-pub(super) fn encode_bitmap_page(bits: &Bitmap, index: usize, no: PageNo, birth: u64) -> Box<Page> {
-    let mut page = Box::new([0; PAGE_SIZE]);
-    start_page(&mut page, no, birth);
+/// Makes `page` bitmap page number `index` of a file: the bits of its stretch of slots. No checksum yet.
+pub(super) fn fill_bitmap_page(page: &mut Page, bits: &Bitmap, index: usize, no: PageNo, birth: u64) {
+    start_page(page, no, birth);
     let first_word = index * WORDS_PER_BITMAP_PAGE;
     for (i, bytes) in page[PAGE_HEADER..].chunks_exact_mut(8).enumerate() {
         bytes.copy_from_slice(&bits.word(first_word + i).to_le_bytes());
     }
-    seal_page(&mut page, no);
-    page
 }
 
 /// Takes the bits of a checked bitmap page into `bits`.
@@ -380,7 +377,9 @@ mod tests {
         }
         let mut read = Bitmap::default();
         for index in 0..2 {
-            let page = encode_bitmap_page(&bits, index, PageNo(5), 1);
+            let mut page: Page = [0; PAGE_SIZE];
+            fill_bitmap_page(&mut page, &bits, index, PageNo(5), 1);
+            seal_page(&mut page, PageNo(5));
             assert_eq!(check_page(&page, PageNo(5)), Ok(()));
             decode_bitmap_page(&page, index, &mut read);
         }

@@ -325,3 +325,30 @@ impl Reading {
         (window, std::mem::take(&mut self.deferred))
     }
 }
+
+#[cfg(all(test, not(miri)))]
+mod tests {
+    use super::super::TAG_WORDS;
+    use super::super::tests::mapped::{FileDisk, checkpoint};
+    use super::super::tests::toy::{build, values};
+    use super::*;
+
+    #[test]
+    fn where_memory_may_not_be_locked_pages_are_read_into_frames() {
+        let mut disk = FileDisk::new("unlockable");
+        let mut writer = disk.open().writer;
+        let root = build(&mut writer, &[1, 2, 3]);
+        writer.publish(root, [0; TAG_WORDS]);
+        checkpoint(&mut disk, &mut writer);
+
+        let mut writer = disk.open().writer;
+        let mut loader = Loader::new();
+        assert_eq!(loader.want(&writer, root), Wanted::Coming);
+        let Some(Load::Populate(populate)) = loader.poll(&mut writer) else { panic!("a populate") };
+        let refused = Populated { id: populate.id, outcome: Ok(Residency::Unlockable) };
+        loader.on_populated(&mut writer, refused).unwrap();
+        assert_eq!(loader.load(&mut writer, &mut disk, root), Ok(Wanted::Ready));
+        assert!(matches!(writer.space.place(root), Place::Frame(_)));
+        assert_eq!(values(&writer, root).unwrap(), [1, 2, 3]);
+    }
+}

@@ -44,46 +44,46 @@ use crate::disk::DiskError;
 use layout::{Flaw, offset_of};
 use page::PageNo;
 
-/// Pages as the tree sees them.
+// Pages as the tree sees them.
 pub mod page;
 
-/// The bytes of the file.
+// The bytes of the file.
 pub mod layout;
 
-/// A set of page numbers.
+// A set of page numbers.
 pub mod bitmap;
 
-/// Publication of versions, and who still reads which.
+// Publication of versions, and who still reads which.
 pub mod epoch;
 
-/// The address space: mapping, frames, and the table that finds pages in them.
+// The address space: mapping, frames, and the table that finds pages in them.
 mod space;
 
-/// Anonymous memory for pages.
+// Anonymous memory for pages.
 mod arena;
 
-/// Whether a file system allows the mapping.
+// Whether a file system allows the mapping.
 pub mod mapping;
 
-/// Slots of the file and when they are free.
+// Slots of the file and when they are free.
 mod alloc;
 
-/// What waits for the last reader.
+// What waits for the last reader.
 mod limbo;
 
-/// The one that builds versions.
+// The one that builds versions.
 mod writer;
 
-/// Those that read them.
+// Those that read them.
 mod reader;
 
-/// One version into the file.
+// One version into the file.
 mod checkpoint;
 
-/// Pages from the file.
+// Pages from the file.
 mod load;
 
-/// From a file to a writer.
+// From a file to a writer.
 mod open;
 
 #[cfg(test)]

@@ -104,8 +104,9 @@ impl Writer {
         let old = self.published.number;
         self.published = Version { number: old + 1, root: Some(root), tag };
         self.space.publication.publish(self.published);
+        // What departs now was still reached by `old`: it goes to limbo under that number, after the publication.
         let departed = self.slots.publish(self.durable.begun);
-        debug_assert!(self.slots.is_live(root), "root {root:?} was retired in its own batch");
+        assert!(self.slots.is_live(root), "root {root:?} was retired in its own batch");
         if !departed.young.is_empty() {
             self.limbo.push(old, What::Pages(departed.young));
         }

@@ -3,9 +3,10 @@
 mod crash;
 mod damage;
 mod disk;
+mod loads;
 #[cfg(not(miri))]
-mod mapped;
+pub mod mapped;
 #[cfg(not(miri))]
 mod threads;
-mod toy;
+pub mod toy;
 mod versions;

@@ -107,7 +107,10 @@ pub fn load_values(disk: &mut MemDisk, writer: &mut Writer) -> Vec<u64> {
                 assert_eq!(walk, Ok(Default::default()));
                 return values;
             }
-            Err(miss) => assert_ne!(loader.load(writer, disk, miss.page), Ok(Wanted::Gone)),
+            Err(miss) => {
+                let wanted = loader.load(writer, disk, miss.page).unwrap_or_else(|error| panic!("{error}"));
+                assert_eq!(wanted, Wanted::Ready, "{miss:?}");
+            }
         }
     }
 }
