@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::flags::{self, Answer, Failure, Given, Note, Outcome, Start};
-use crate::logging::{self, Level};
+use crate::logging::{self, Level, Logger};
 use crate::url::Url;
 
 /// Quota when `--quota-backend-bytes` is 0, as in etcd.
@@ -24,6 +24,9 @@ const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 /// Interval of progress notifications when the flag is 0, and the least one; both etcd's.
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// etcd's line with its arguments.
+const RUNNING: &str = "Running: ";
 
 /// Revisions a step of a compaction drops when the flag is 0, as in etcd.
 const COMPACTION_BATCH_DEFAULT: u64 = 1000;
@@ -223,7 +226,7 @@ pub enum Loaded {
 /// Reads and checks what the process was started with.
 pub fn load(start: &Start<'_>, host: &Host) -> Loaded {
     let running =
-        Note::new(Level::Info, "Running: ").with("args", [&[start.program.to_owned()], start.args].concat());
+        Note::new(Level::Info, RUNNING).with("args", [&[start.program.to_owned()], start.args].concat());
     let given = match flags::read(start) {
         Outcome::Serve(given) => given,
         Outcome::Answer(answer) => return Loaded::Answer(answer),
@@ -235,8 +238,10 @@ pub fn load(start: &Start<'_>, host: &Host) -> Loaded {
         Ok(log) => log,
         Err(check::LoggingError::Level(level)) => return Loaded::Answer(unknown_level(&level)),
         Err(check::LoggingError::Other(error)) => {
-            let failure = Failure::verify(given.notes, error);
-            return Loaded::Failed(with_running(failure, running), Default::default());
+            // A file that does not verify leaves etcd without a logger for the lines about it.
+            let notes = if given.config_file.is_some() { Vec::new() } else { given.notes };
+            let failure = with_running(Failure::verify(notes, error), running);
+            return Loaded::Failed(failure, Default::default());
         }
     };
     match checked(given, &log, host, running) {
@@ -260,9 +265,15 @@ fn with_running(mut failure: Failure, running: Note) -> Failure {
 
 /// The order of the lines is etcd's: warnings of the check, deprecated flags, `Running: `, then what is wrong.
 fn checked(mut given: Given, log: &logging::Options, host: &Host, running: Note) -> Result<Config, Failure> {
-    let mut notes = std::mem::take(&mut given.notes);
+    let from_file = given.config_file.is_some();
+    let mut loading = std::mem::take(&mut given.notes);
+    let mut notes = if from_file { Vec::new() } else { std::mem::take(&mut loading) };
     let verified = check::verify(&given, &mut notes);
-    support::note_deprecated(&given, &mut notes);
+    // A file that does not verify leaves etcd without a logger for the lines about it.
+    if !from_file || verified.is_ok() {
+        notes.append(&mut loading);
+        support::note_deprecated(&given, &mut notes);
+    }
     notes.push(running);
     if let Err(error) = verified.and_then(|()| support::refuse(&given)) {
         let mut failure = Failure::verify(notes, error);
@@ -379,6 +390,14 @@ fn build(
 }
 
 impl Config {
+    /// The logger this configuration asks for. On failure, what to log to the default one before ending with status 1.
+    pub fn open_log(&self) -> Result<Logger, Failure> {
+        Logger::open(&self.log).map_err(|error| {
+            let running = self.notes.iter().filter(|note| note.msg == RUNNING).cloned().collect();
+            Failure::verify(running, error)
+        })
+    }
+
     /// How long a request may wait for the cluster: etcd's `ReqTimeout`.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election

@@ -307,6 +307,14 @@ pub fn gate_enabled(set: &BTreeMap<&'static str, bool>, name: &str) -> bool {
     gates::enabled(set, name)
 }
 
+/// The system's sentence as Go writes it: lower case, without the error's number.
+pub(crate) fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut chars = text.chars();
+    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use serde_norway::{Mapping, Value};
 
 use super::kind::Kind;
 use super::table::{self, Flag, Support};
-use super::{Failure, Given, Note};
+use super::{Failure, Given, Note, reason};
 use crate::logging::Level;
 
 /// What the flag of a section's key is called.
@@ -105,7 +105,10 @@ const NOT_IN_FILES: &[&str] = &[
 /// Reads the file at `path`.
 pub(super) fn read(path: String, read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> Result<Given, Failure> {
     let fail = |error: String| Failure::verify(Vec::new(), error);
-    let bytes = read_file(&path).map_err(|error| fail(format!("open {path}: {}", reason(&error))))?;
+    let bytes = read_file(&path).map_err(|error| {
+        let verb = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
+        fail(format!("{verb} {path}: {}", reason(&error)))
+    })?;
     let yaml: Value = serde_norway::from_slice(&bytes)
         .map_err(|error| fail(format!("error converting YAML to JSON: yaml: {error}")))?;
     let mut given = Given::default();
@@ -186,6 +189,9 @@ fn set(given: &mut Given, flag: &'static Flag, key: &str, value: &Value) -> Resu
     let Some(text) = as_text(flag.kind, value).map_err(|wrong| wrong.sentence(key, flag.kind))? else {
         return Ok(());
     };
+    if text.is_empty() && matches!(flag.kind, Kind::Origins | Kind::OneOf(_)) {
+        return Ok(());
+    }
     given.put(flag, &text).map_err(|why| match flag.kind {
         Kind::Urls => format!("unexpected error setting up {key}: {why}"),
         // The state is no closed set in a file: etcd checks it later.
@@ -200,8 +206,9 @@ struct WrongType(String);
 impl WrongType {
     fn sentence(&self, key: &str, kind: Kind) -> String {
         let field = match kind {
-            Kind::Urls | Kind::Origins | Kind::Names => "configJSON",
-            _ => "Config",
+            _ if key.contains("-transport-security.") => "securityConfig.configJSON",
+            Kind::Urls | Kind::Origins | Kind::Names => "configYAML.configJSON",
+            _ => "configYAML.Config",
         };
         let go_type = match kind {
             Kind::Bool => "bool",
@@ -214,7 +221,7 @@ impl WrongType {
         };
         format!(
             "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go struct field \
-             configYAML.{field}.{key} of type {go_type}",
+             {field}.{key} of type {go_type}",
             self.0
         )
     }
@@ -237,7 +244,8 @@ fn as_text(kind: Kind, value: &Value) -> Result<Option<String>, WrongType> {
         (_, Value::Null) => return Ok(None),
         (Kind::Bool, Value::Bool(on)) => on.to_string(),
         (Kind::Int, Value::Number(number)) if number.is_i64() => number.to_string(),
-        (Kind::Uint | Kind::Uint32, Value::Number(number)) if number.is_u64() => number.to_string(),
+        (Kind::Uint, Value::Number(number)) if number.is_u64() => number.to_string(),
+        (Kind::Uint32, Value::Number(number)) if number.as_u64().is_some_and(fits_u32) => number.to_string(),
         (Kind::Span, Value::Number(number)) if number.is_i64() => format!("{number}ns"),
         (Kind::Bool | Kind::Int | Kind::Uint | Kind::Uint32 | Kind::Span, _) => return Err(wrong()),
         (_, Value::Sequence(items)) if matches!(kind, Kind::List | Kind::Names) => {
@@ -248,6 +256,10 @@ fn as_text(kind: Kind, value: &Value) -> Result<Option<String>, WrongType> {
     }))
 }
 
+fn fits_u32(number: u64) -> bool {
+    number <= u32::MAX.into()
+}
+
 /// Scalars are texts where a text is wanted.
 fn scalar(value: &Value) -> Option<String> {
     match value {
@@ -256,14 +268,6 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// The system's sentence without Rust's error number.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(test)]
@@ -322,6 +326,17 @@ mod tests {
             ("heartbeat-interval: abc", format!("{HEAD}string{FIELD}heartbeat-interval of type uint")),
             ("heartbeat-interval: -1", format!("{HEAD}number -1{FIELD}heartbeat-interval of type uint")),
             ("pre-vote: 3", format!("{HEAD}number{FIELD}pre-vote of type bool")),
+            (
+                "max-concurrent-streams: 99999999999",
+                format!("{HEAD}number 99999999999{FIELD}max-concurrent-streams of type uint32"),
+            ),
+            (
+                "peer-transport-security: {cert-file: [a]}",
+                format!(
+                    "{HEAD}array into Go struct field securityConfig.configJSON.peer-transport-security.cert-file of \
+                     type string"
+                ),
+            ),
             (
                 "listen-client-urls: foo",
                 "unexpected error setting up listen-client-urls: URL scheme must be http, https, unix, or unixs: foo"
