@@ -355,6 +355,28 @@ fn a_log_that_cannot_be_opened_ends_the_start() {
 }
 
 #[test]
+fn the_start_shows_its_settings() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let line = format!("--snapshot-catchup-entries=1000 --log-outputs={}", file.path().display());
+    let config = config(&line);
+    let log = config.open_log().unwrap();
+    config.log_start(&log, false);
+    log.flush();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    // What etcd's own tests look for.
+    for part in [
+        "\"msg\":\"starting an etcd server\",\"etcd-version\":\"3.6.16\"",
+        "\"snapshot-catchup-entries\":1000",
+        "\"v2-deprecation\":\"write-only\"",
+        "\"heartbeat-interval\":\"100ms\",\"election-timeout\":\"1s\"",
+        "\"listen-client-urls\":[\"http://localhost:2379\"],\"listen-metrics-urls\":[],\"cors\":[\"*\"]",
+        "\"quota-backend-bytes\":2147483648",
+    ] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
 fn a_name_alone_makes_a_cluster() {
     let config = config("--name=a --initial-advertise-peer-urls=http://127.0.0.1:3,http://127.0.0.1:2");
     assert_eq!(config.initial_cluster, "a=http://127.0.0.1:2,a=http://127.0.0.1:3");
