@@ -12,86 +12,48 @@ use super::table::{self, Flag, Support};
 use super::{Failure, Given, Note, reason};
 use crate::logging::Level;
 
-/// What the flag of a section's key is called.
-type FlagOfKey = fn(&str) -> Option<String>;
-
-/// The sections.
-const SECTIONS: &[(&str, FlagOfKey)] = &[
-    ("client-transport-security", |key| match key {
-        "cert-file" | "key-file" | "client-cert-file" | "client-key-file" | "client-cert-auth"
-        | "trusted-ca-file" | "auto-tls" => Some(key.to_owned()),
-        "allowed-hostname" => Some("client-cert-allowed-hostname".to_owned()),
-        _ => None,
-    }),
-    ("peer-transport-security", |key| match key {
-        "cert-file"
-        | "key-file"
-        | "client-cert-file"
-        | "client-key-file"
-        | "client-cert-auth"
-        | "trusted-ca-file"
-        | "auto-tls"
-        | "skip-client-san-verification" => Some(format!("peer-{key}")),
-        "allowed-cn" | "allowed-hostname" => Some(format!("peer-cert-{key}")),
-        _ => None,
-    }),
-    ("discovery-config", |key| (key == "token").then(|| "discovery-token".to_owned())),
-    ("socket-options", |key| match key {
-        "reuse-port" | "reuse-address" => Some(format!("socket-{key}")),
-        _ => None,
-    }),
+/// Keys within sections, by path, and their flags.
+#[rustfmt::skip]
+const NESTED: &[(&str, &str)] = &[
+    ("client-transport-security.cert-file", "cert-file"),
+    ("client-transport-security.key-file", "key-file"),
+    ("client-transport-security.client-cert-file", "client-cert-file"),
+    ("client-transport-security.client-key-file", "client-key-file"),
+    ("client-transport-security.client-cert-auth", "client-cert-auth"),
+    ("client-transport-security.trusted-ca-file", "trusted-ca-file"),
+    ("client-transport-security.auto-tls", "auto-tls"),
+    ("client-transport-security.allowed-hostname", "client-cert-allowed-hostname"),
+    ("peer-transport-security.cert-file", "peer-cert-file"),
+    ("peer-transport-security.key-file", "peer-key-file"),
+    ("peer-transport-security.client-cert-file", "peer-client-cert-file"),
+    ("peer-transport-security.client-key-file", "peer-client-key-file"),
+    ("peer-transport-security.client-cert-auth", "peer-client-cert-auth"),
+    ("peer-transport-security.trusted-ca-file", "peer-trusted-ca-file"),
+    ("peer-transport-security.auto-tls", "peer-auto-tls"),
+    ("peer-transport-security.allowed-cn", "peer-cert-allowed-cn"),
+    ("peer-transport-security.allowed-hostname", "peer-cert-allowed-hostname"),
+    ("peer-transport-security.skip-client-san-verification", "peer-skip-client-san-verification"),
+    ("socket-options.reuse-port", "socket-reuse-port"),
+    ("socket-options.reuse-address", "socket-reuse-address"),
+    ("discovery-config.token", "discovery-token"),
+    ("discovery-config.client.endpoints", "discovery-endpoints"),
+    ("discovery-config.client.request-timeout", "discovery-request-timeout"),
+    ("discovery-config.client.dial-timeout", "discovery-dial-timeout"),
+    ("discovery-config.client.keepalive-time", "discovery-keepalive-time"),
+    ("discovery-config.client.keepalive-timeout", "discovery-keepalive-timeout"),
+    ("discovery-config.client.secure.cert", "discovery-cert"),
+    ("discovery-config.client.secure.key", "discovery-key"),
+    ("discovery-config.client.secure.cacert", "discovery-cacert"),
+    ("discovery-config.client.secure.insecure-transport", "discovery-insecure-transport"),
+    ("discovery-config.client.secure.insecure-skip-tls-verify", "discovery-insecure-skip-tls-verify"),
+    ("discovery-config.client.auth.username", "discovery-user"),
+    ("discovery-config.client.auth.password", "discovery-password"),
 ];
 
-/// Keys within `discovery-config: client:`, by path, and their flags.
-const DISCOVERY_CLIENT: &[(&str, &str)] = &[
-    ("endpoints", "discovery-endpoints"),
-    ("request-timeout", "discovery-request-timeout"),
-    ("dial-timeout", "discovery-dial-timeout"),
-    ("keepalive-time", "discovery-keepalive-time"),
-    ("keepalive-timeout", "discovery-keepalive-timeout"),
-    ("secure.cert", "discovery-cert"),
-    ("secure.key", "discovery-key"),
-    ("secure.cacert", "discovery-cacert"),
-    ("secure.insecure-transport", "discovery-insecure-transport"),
-    ("secure.insecure-skip-tls-verify", "discovery-insecure-skip-tls-verify"),
-    ("auth.username", "discovery-user"),
-    ("auth.password", "discovery-password"),
-];
+/// No flag says this, and leaving it out would let anyone in.
+const CLIENT_ALLOWED_CN: &str = "client-transport-security.allowed-cn";
 
-/// Flags that are keys of a section and therefore not of the file itself.
-const NESTED: &[&str] = &[
-    "cert-file",
-    "key-file",
-    "client-cert-file",
-    "client-key-file",
-    "client-cert-auth",
-    "client-cert-allowed-hostname",
-    "trusted-ca-file",
-    "auto-tls",
-    "discovery-token",
-    "discovery-endpoints",
-    "discovery-cert",
-    "discovery-key",
-    "discovery-cacert",
-    "discovery-user",
-    "discovery-password",
-];
-
-/// The same, for flags that begin alike.
-const NESTED_PREFIXES: &[&str] = &[
-    "peer-cert",
-    "peer-key",
-    "peer-client",
-    "peer-trusted",
-    "peer-auto",
-    "socket-reuse",
-    "discovery-dial",
-    "discovery-request",
-    "discovery-keepalive",
-    "discovery-insecure",
-];
-
-/// Flags that have no key in etcd's files: they would be silently ignored there, and are here.
+/// Flags that have no key in etcd's files: they are silently ignored there, and here.
 const NOT_IN_FILES: &[&str] = &[
     "config-file",
     "version",
@@ -125,64 +87,53 @@ pub(super) fn read(path: String, read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>
 }
 
 fn apply(top: &Mapping, given: &mut Given) -> Result<(), String> {
-    for (key, value) in entries(top) {
-        if let Some((_, flag_of)) = SECTIONS.iter().find(|(section, _)| *section == key) {
-            apply_section(key, value, *flag_of, given)?;
-            continue;
-        }
-        // A historic misspelling that etcd keeps reading.
-        let name = match key {
-            "experimental-snapshot-catch-up-entries" => "experimental-snapshot-catchup-entries",
-            key => key,
-        };
-        let flag = table::find(name).filter(|flag| is_top_level(flag));
-        if let Some(flag) = flag {
-            set(given, flag, key, value)?;
+    for flag in table::rows().filter(|flag| is_top_level(flag)) {
+        if let Some(value) = key_of(top, flag.name) {
+            set(given, flag, flag.name, value)?;
         }
     }
-    Ok(())
-}
-
-fn apply_section(section: &str, value: &Value, flag_of: FlagOfKey, given: &mut Given) -> Result<(), String> {
-    let Some(keys) = value.as_mapping() else {
-        return match value {
-            Value::Null => Ok(()),
-            _ => Err(format!("invalid {section}")),
-        };
-    };
-    for (key, value) in entries(keys) {
-        let path = format!("{section}.{key}");
-        if let Some(name) = flag_of(key) {
-            set(given, table::find(&name).expect("sections name flags"), &path, value)?;
-        } else if key == "allowed-cn" && !matches!(value, Value::Null) {
-            // No flag says this, and leaving it out would let anyone in.
-            return Err(format!("{path}: TLS is not built yet, and the port would be open in plain text"));
-        } else if (section, key) == ("discovery-config", "client") {
-            apply_discovery_client(value, given)?;
+    // A historic misspelling that etcd keeps reading.
+    if let Some(value) = key_of(top, "experimental-snapshot-catch-up-entries") {
+        let flag = table::find("experimental-snapshot-catchup-entries").expect("it has a row");
+        set(given, flag, "experimental-snapshot-catch-up-entries", value)?;
+    }
+    for (path, name) in NESTED {
+        if let Some(value) = nested(top, path)? {
+            set(given, table::find(name).expect("nested keys name rows"), path, value)?;
         }
     }
-    Ok(())
-}
-
-fn apply_discovery_client(client: &Value, given: &mut Given) -> Result<(), String> {
-    for (path, name) in DISCOVERY_CLIENT {
-        let value = path.split('.').try_fold(client, |value, key| value.get(key));
-        if let Some(value) = value {
-            set(given, table::find(name).expect("the table names flags"), path, value)?;
-        }
+    match nested(top, CLIENT_ALLOWED_CN)? {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(format!(
+            "{CLIENT_ALLOWED_CN} is not supported: TLS is not built yet, and the port would be open in plain text"
+        )),
     }
-    Ok(())
 }
 
 /// Keys of flags that nest or that files do not know are ignored like any unknown key.
 fn is_top_level(flag: &Flag) -> bool {
-    let nests =
-        NESTED_PREFIXES.iter().any(|prefix| flag.name.starts_with(prefix)) || NESTED.contains(&flag.name);
+    let nests = NESTED.iter().any(|(_, name)| *name == flag.name);
     !nests && !NOT_IN_FILES.contains(&flag.name) && flag.support != Support::Historic
 }
 
-fn entries(mapping: &Mapping) -> impl Iterator<Item = (&str, &Value)> {
-    mapping.iter().filter_map(|(key, value)| Some((key.as_str()?, value)))
+/// The value of `name`, in any case, as Go's JSON finds it.
+fn key_of<'a>(mapping: &'a Mapping, name: &str) -> Option<&'a Value> {
+    let same = |key: &Value| key.as_str().is_some_and(|key| key.eq_ignore_ascii_case(name));
+    mapping.iter().find(|(key, _)| same(key)).map(|(_, value)| value)
+}
+
+/// The value at `path`; a section that is no mapping is an error.
+fn nested<'a>(top: &'a Mapping, path: &str) -> Result<Option<&'a Value>, String> {
+    let (sections, name) = path.rsplit_once('.').expect("nested keys have a section");
+    let mut mapping = top;
+    for section in sections.split('.') {
+        mapping = match key_of(mapping, section) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Mapping(mapping)) => mapping,
+            Some(_) => return Err(format!("error unmarshaling JSON: {section} is not a mapping")),
+        };
+    }
+    Ok(key_of(mapping, name))
 }
 
 fn set(given: &mut Given, flag: &'static Flag, key: &str, value: &Value) -> Result<(), String> {
@@ -298,6 +249,7 @@ mod tests {
             ("discovery-config: {token: t}", "discovery-token", "t"),
             ("discovery-config: {client: {endpoints: [e]}}", "discovery-endpoints", "e"),
             ("discovery-config: {client: {secure: {cert: c}}}", "discovery-cert", "c"),
+            ("Name: a", "name", "a"),
             ("socket-options: {reuse-port: true}", "socket-reuse-port", "true"),
             ("experimental-snapshot-catch-up-entries: 7", "experimental-snapshot-catchup-entries", "7"),
             // Null, unknown and misplaced keys are nothing.
@@ -352,7 +304,9 @@ mod tests {
     #[test]
     fn a_file_that_is_no_yaml_is_refused() {
         assert!(given("name: [a").unwrap_err().starts_with("error converting YAML to JSON: yaml: "));
-        assert!(given("[1, 2]").is_err());
+        for yaml in ["[1, 2]", "peer-transport-security: 3", "discovery-config: {client: []}"] {
+            assert!(given(yaml).unwrap_err().ends_with(" is not a mapping"), "{yaml}");
+        }
     }
 
     #[test]
