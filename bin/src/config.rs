@@ -7,8 +7,17 @@
 //!
 //! Nothing here touches the process: what it needs of the host comes in with [`Host`].
 
+// The settings, once they are known to be good.
+mod settings;
+
+// The conditions.
 mod check;
+
+// Flags that name what is not here.
 mod support;
+
+// The line that shows the settings.
+mod banner;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -16,7 +25,9 @@ use std::time::Duration;
 
 use crate::flags::{self, Answer, Failure, Given, Note, Outcome, Start};
 use crate::logging::{self, Level};
-use crate::url::Url;
+pub use settings::{
+    Allowed, AutoCompaction, ClusterState, Config, Keepalive, LogMode, MetricsDetail, SocketOptions,
+};
 
 /// Quota when `--quota-backend-bytes` is 0, as in etcd.
 const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
@@ -25,182 +36,11 @@ const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
+/// etcd's line with its arguments.
+const RUNNING: &str = "Running: ";
+
 /// Revisions a step of a compaction drops when the flag is 0, as in etcd.
 const COMPACTION_BATCH_DEFAULT: u64 = 1000;
-
-/// A checked configuration; only [`load`] makes one.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Config {
-    /// Name of this member.
-    pub name: String,
-    /// Data directory, as given or `<name>.etcd`.
-    pub data_dir: PathBuf,
-    /// Directory of the log when it lies elsewhere.
-    pub wal_dir: Option<PathBuf>,
-    /// Where clients connect. Never empty, none secure.
-    pub listen_client_urls: Vec<Url>,
-    /// Where HTTP clients connect, if not there.
-    pub listen_client_http_urls: Vec<Url>,
-    /// Where metrics and health are served besides.
-    pub listen_metrics_urls: Vec<Url>,
-    /// Where other members connect. Never empty, none secure.
-    pub listen_peer_urls: Vec<Url>,
-    /// What clients are told to connect to.
-    pub advertise_client_urls: Vec<Url>,
-    /// What other members are told to connect to; member ids are hashed from these.
-    pub initial_advertise_peer_urls: Vec<Url>,
-    /// `--initial-cluster`, to be read by [`bootstrap`](crate::bootstrap) when the data directory is fresh.
-    pub initial_cluster: String,
-    /// Whether `--initial-cluster` was left to its default; only a hint in an error depends on it.
-    pub initial_cluster_is_default: bool,
-    /// Whether a fresh member starts a cluster or joins one.
-    pub initial_cluster_state: ClusterState,
-    /// Keeps clusters with equal URLs apart.
-    pub initial_cluster_token: String,
-    /// Heartbeat interval; at least 1 ms.
-    pub heartbeat: Duration,
-    /// Election timeout; 5 heartbeats to 50 s.
-    pub election: Duration,
-    /// Entries between snapshots in etcd; here a hint only.
-    pub snapshot_count: u64,
-    /// Entries kept for followers that lag.
-    pub snapshot_catchup_entries: u64,
-    /// Bytes after which writes raise an alarm; `None` is no quota.
-    pub quota_backend_bytes: Option<u64>,
-    /// Operations of one transaction, at most.
-    pub max_txn_ops: u64,
-    /// Bytes of one request, at most.
-    pub max_request_bytes: u64,
-    /// Streams of one connection, at most; `None` unless the flag was set.
-    pub max_concurrent_streams: Option<u32>,
-    /// gRPC keepalive.
-    pub keepalive: Keepalive,
-    /// Options of listening sockets.
-    pub socket: SocketOptions,
-    /// Origins browsers may call from.
-    pub cors: Allowed,
-    /// Host names plain HTTP requests may name.
-    pub host_whitelist: Allowed,
-    /// Whether JSON is served under `/v3`.
-    pub enable_grpc_gateway: bool,
-    /// Whether profiles are served.
-    pub enable_pprof: bool,
-    /// Detail of the metrics.
-    pub metrics: MetricsDetail,
-    /// Automatic compaction.
-    pub auto_compaction: AutoCompaction,
-    /// Revisions one step of a compaction drops.
-    pub compaction_batch_limit: u64,
-    /// Time between progress notifications of an idle watch; at least 100 ms.
-    pub watch_progress_notify_interval: Duration,
-    /// Applies that take longer are warned of.
-    pub warning_apply_duration: Duration,
-    /// Unary requests that take longer are warned of.
-    pub warning_unary_request_duration: Duration,
-    /// Learners in the cluster, at most.
-    pub max_learners: i64,
-    /// Cost of hashing passwords.
-    pub bcrypt_cost: u64,
-    /// Life of an unused auth token.
-    pub auth_token_ttl: Duration,
-    /// Feature gates by name, all of them.
-    pub feature_gates: Vec<(flags::Gate, bool)>,
-    /// Whether nothing is ever synced to disk.
-    pub unsafe_no_fsync: bool,
-    /// How log writes become durable.
-    pub log_mode: LogMode,
-    /// The server's own log lines.
-    pub log: logging::Options,
-    /// What there is to log about all this, in order.
-    pub notes: Vec<Note>,
-}
-
-/// What a fresh member does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClusterState {
-    /// It starts a cluster.
-    New,
-    /// It joins one.
-    Existing,
-}
-
-/// gRPC keepalive of client connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive {
-    /// Least time between a client's pings.
-    pub min_time: Duration,
-    /// Time between pings to a client; `None` is never.
-    pub interval: Option<Duration>,
-    /// Time a client has to answer; `None` is for ever.
-    pub timeout: Option<Duration>,
-}
-
-/// Options of listening sockets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SocketOptions {
-    /// `SO_REUSEPORT`.
-    pub reuse_port: bool,
-    /// `SO_REUSEADDR`.
-    pub reuse_address: bool,
-}
-
-/// A white list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Allowed {
-    /// `*`, or nothing said.
-    Any,
-    /// These, sorted.
-    Only(Vec<String>),
-}
-
-impl Allowed {
-    fn from_names(names: Vec<String>) -> Allowed {
-        match names.is_empty() || names.iter().any(|name| name == "*") {
-            true => Allowed::Any,
-            false => Allowed::Only(names),
-        }
-    }
-
-    /// Whether `name` is on it.
-    pub fn allows(&self, name: &str) -> bool {
-        match self {
-            Allowed::Any => true,
-            Allowed::Only(names) => names.iter().any(|allowed| allowed == name),
-        }
-    }
-}
-
-/// Detail of the metrics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetricsDetail {
-    /// Without histograms of gRPC handling times.
-    Basic,
-    /// With them.
-    Extensive,
-}
-
-/// Automatic compaction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoCompaction {
-    /// None.
-    Off,
-    /// What is older than this goes.
-    Periodic(Duration),
-    /// All but so many revisions go.
-    Revision(u64),
-}
-
-/// How log writes become durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogMode {
-    /// As the disk's measurement says.
-    Auto,
-    /// `O_DSYNC` writes, several at a time.
-    Dsync,
-    /// One write, then `fdatasync`.
-    Fdatasync,
-}
 
 /// What of the host goes into a configuration.
 #[derive(Clone, Copy, Debug, Default)]
@@ -223,7 +63,7 @@ pub enum Loaded {
 /// Reads and checks what the process was started with.
 pub fn load(start: &Start<'_>, host: &Host) -> Loaded {
     let running =
-        Note::new(Level::Info, "Running: ").with("args", [&[start.program.to_owned()], start.args].concat());
+        Note::new(Level::Info, RUNNING).with("args", [&[start.program.to_owned()], start.args].concat());
     let given = match flags::read(start) {
         Outcome::Serve(given) => given,
         Outcome::Answer(answer) => return Loaded::Answer(answer),
@@ -235,8 +75,10 @@ pub fn load(start: &Start<'_>, host: &Host) -> Loaded {
         Ok(log) => log,
         Err(check::LoggingError::Level(level)) => return Loaded::Answer(unknown_level(&level)),
         Err(check::LoggingError::Other(error)) => {
-            let failure = Failure::verify(given.notes, error);
-            return Loaded::Failed(with_running(failure, running), Default::default());
+            // A file that does not verify leaves etcd without a logger for the lines about it.
+            let notes = if given.config_file.is_some() { Vec::new() } else { given.notes };
+            let failure = with_running(Failure::verify(notes, error), running);
+            return Loaded::Failed(failure, Default::default());
         }
     };
     match checked(given, &log, host, running) {
@@ -260,9 +102,15 @@ fn with_running(mut failure: Failure, running: Note) -> Failure {
 
 /// The order of the lines is etcd's: warnings of the check, deprecated flags, `Running: `, then what is wrong.
 fn checked(mut given: Given, log: &logging::Options, host: &Host, running: Note) -> Result<Config, Failure> {
-    let mut notes = std::mem::take(&mut given.notes);
+    let from_file = given.config_file.is_some();
+    let mut loading = std::mem::take(&mut given.notes);
+    let mut notes = if from_file { Vec::new() } else { std::mem::take(&mut loading) };
     let verified = check::verify(&given, &mut notes);
-    support::note_deprecated(&given, &mut notes);
+    // A file that does not verify leaves etcd without a logger for the lines about it.
+    if !from_file || verified.is_ok() {
+        notes.append(&mut loading);
+        support::note_deprecated(&given, &mut notes);
+    }
     notes.push(running);
     if let Err(error) = verified.and_then(|()| support::refuse(&given)) {
         let mut failure = Failure::verify(notes, error);
@@ -376,18 +224,6 @@ fn build(
         notes: Vec::new(),
         name,
     })
-}
-
-impl Config {
-    /// How long a request may wait for the cluster: etcd's `ReqTimeout`.
-    pub fn request_timeout(&self) -> Duration {
-        Duration::from_secs(5) + 2 * self.election
-    }
-
-    /// Election timeout in heartbeats, at least 5.
-    pub fn election_ticks(&self) -> u32 {
-        u32::try_from(self.election.as_millis() / self.heartbeat.as_millis()).expect("both are at most 50000")
-    }
 }
 
 #[cfg(test)]

@@ -169,6 +169,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, DataDirError> {
         Found::Unfinished
     } else if !ours.is_empty() && ours != [NOTE] {
         return Err(DataDirError::IdentityMissing(path.to_owned(), ours));
+    } else if has(NOTE) && !is_our_note(path) {
+        return Err(DataDirError::Strangers(path.to_owned(), ours));
     } else if strangers.iter().any(|name| !HARMLESS.contains(&name.as_str())) {
         return Err(DataDirError::Strangers(path.to_owned(), strangers));
     } else {
@@ -176,6 +178,11 @@ pub fn inspect(path: &Path) -> Result<Inspection, DataDirError> {
     };
     let mode = fs::metadata(path).map(|meta| meta.permissions().mode() & 0o777).unwrap_or(0o700);
     Ok(Inspection { found, strangers, open_to_others: Some(mode).filter(|mode| mode & 0o077 != 0) })
+}
+
+/// Somebody's own file of that name must not be overwritten.
+fn is_our_note(path: &Path) -> bool {
+    fs::read(path.join(NOTE)).is_ok_and(|text| text == NOTE_TEXT.as_bytes())
 }
 
 fn list(path: &Path) -> io::Result<Vec<String>> {

@@ -49,49 +49,65 @@ impl GoDuration {
         Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
     }
 
-    /// Reads Go's notation; `None` for anything `time.ParseDuration` refuses, out-of-range values included.
-    pub fn parse(text: &str) -> Option<GoDuration> {
-        let (negative, mut rest) = match text.as_bytes().first()? {
-            b'-' => (true, &text[1..]),
-            b'+' => (false, &text[1..]),
+    /// Reads Go's notation. The error is the sentence of `time.ParseDuration`; values out of range are invalid.
+    pub fn parse(text: &str) -> Result<GoDuration, String> {
+        let (negative, mut rest) = match text.as_bytes().first() {
+            Some(b'-') => (true, &text[1..]),
+            Some(b'+') => (false, &text[1..]),
             _ => (false, text),
         };
         if rest == "0" {
-            return Some(GoDuration(0));
+            return Ok(GoDuration(0));
         }
+        let invalid = || format!("time: invalid duration {text:?}");
         if rest.is_empty() {
-            return None;
+            return Err(invalid());
         }
         let mut total: u64 = 0;
         while !rest.is_empty() {
-            let (part, after) = leading_part(rest)?;
-            total = total.checked_add(part).filter(|sum| *sum <= 1 << 63)?;
+            let (part, after) = leading_part(rest).map_err(|refusal| match refusal {
+                Refusal::Number => invalid(),
+                Refusal::NoUnit => format!("time: missing unit in duration {text:?}"),
+                Refusal::Unit(unit) => format!("time: unknown unit {unit:?} in duration {text:?}"),
+            })?;
+            total = total.checked_add(part).filter(|sum| *sum <= 1 << 63).ok_or_else(invalid)?;
             rest = after;
         }
         match (negative, total) {
             // The one value whose magnitude only the negative side can hold.
-            (true, total) if total == 1 << 63 => Some(GoDuration(i64::MIN)),
-            (true, total) => Some(GoDuration(-(total as i64))),
-            (false, total) => i64::try_from(total).ok().map(GoDuration),
+            (true, total) if total == 1 << 63 => Ok(GoDuration(i64::MIN)),
+            (true, total) => Ok(GoDuration(-(total as i64))),
+            (false, total) => i64::try_from(total).map(GoDuration).map_err(|_| invalid()),
         }
     }
 }
 
+/// Why a part of a duration cannot be read.
+enum Refusal<'a> {
+    Number,
+    NoUnit,
+    Unit(&'a str),
+}
+
 /// One number with its unit, in nanoseconds, and what follows it.
-fn leading_part(text: &str) -> Option<(u64, &str)> {
+fn leading_part(text: &str) -> Result<(u64, &str), Refusal<'_>> {
     let (whole, after) = split_digits(text);
     let (fraction, after) = match after.strip_prefix('.') {
         Some(after) => split_digits(after),
         None => ("", after),
     };
     if whole.is_empty() && fraction.is_empty() {
-        return None;
+        return Err(Refusal::Number);
     }
     let unit_len = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
     let (unit, after) = after.split_at(unit_len);
-    let nanos = UNITS.iter().find(|(name, _)| *name == unit)?.1;
-    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
-    Some((whole.checked_mul(nanos)?.checked_add(fraction_of(fraction, nanos))?, after))
+    if unit.is_empty() {
+        return Err(Refusal::NoUnit);
+    }
+    let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(Refusal::Unit(unit))?;
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| Refusal::Number)? };
+    let sum = whole.checked_mul(*nanos).and_then(|sum| sum.checked_add(fraction_of(fraction, *nanos)));
+    Ok((sum.ok_or(Refusal::Number)?, after))
 }
 
 /// `.digits` of a unit, truncated to nanoseconds.
@@ -157,7 +173,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str, nanos: Option<i64>) {
-        assert_eq!(GoDuration::parse(text).map(GoDuration::nanos), nanos, "{text:?}");
+        assert_eq!(GoDuration::parse(text).ok().map(GoDuration::nanos), nanos, "{text:?}");
     }
 
     #[test]
@@ -216,6 +232,22 @@ mod tests {
         }
     }
 
+    /// Printed by Go.
+    #[test]
+    fn complains_as_go_complains() {
+        for (text, complaint) in [
+            ("", "time: invalid duration \"\""),
+            ("abc", "time: invalid duration \"abc\""),
+            ("-5", "time: missing unit in duration \"-5\""),
+            ("1.5", "time: missing unit in duration \"1.5\""),
+            ("0x10", "time: unknown unit \"x\" in duration \"0x10\""),
+            ("1h2d", "time: unknown unit \"d\" in duration \"1h2d\""),
+            ("99999999999999999999s", "time: invalid duration \"99999999999999999999s\""),
+        ] {
+            assert_eq!(GoDuration::parse(text), Err(complaint.to_owned()));
+        }
+    }
+
     #[test]
     fn prints_as_go_prints() {
         for (nanos, text) in [
@@ -242,7 +274,7 @@ mod tests {
         for shift in 0..63 {
             for nanos in [(1i64 << shift) - 1, 1 << shift, -(1 << shift), 3 * (1 << (shift / 2))] {
                 let span = GoDuration::from_nanos(nanos);
-                assert_eq!(GoDuration::parse(&span.to_string()), Some(span));
+                assert_eq!(GoDuration::parse(&span.to_string()), Ok(span));
             }
         }
     }

@@ -20,7 +20,7 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use event::{Event, Format, Level, Value};
 pub use outputs::Output;
@@ -34,6 +34,7 @@ const WRITE_BYTES_MAX: usize = 64 * 1024;
 
 /// How long a flush waits for a stuck output before it gives up.
 const FLUSH_WAIT: Duration = Duration::from_secs(5);
+const FLUSH_RETRY: Duration = Duration::from_millis(1);
 
 /// What to log and where to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,11 +148,18 @@ impl Logger {
     ///
     /// For the end of the process; a running core must not call it.
     pub fn flush(&self) {
+        // A stuck output must not keep the process from ending: neither step may wait for ever.
+        let deadline = Instant::now() + FLUSH_WAIT;
         let (done, wait) = sync_channel(1);
-        if self.queue.send(Message::Flush(done)).is_ok() {
-            // A stuck output must not keep the process from ending.
-            let _ = wait.recv_timeout(FLUSH_WAIT);
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            if Instant::now() > deadline {
+                return;
+            }
+            message = back;
+            std::thread::sleep(FLUSH_RETRY);
         }
+        let _ = wait.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

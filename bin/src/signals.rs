@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     // Handlers belong to the process, so this is one test: the second signal would end the test run. How a process
-    // ends is tested on processes, in tests/signals.rs.
+    // ends is tested on processes, in tests/end_of_process.rs.
     #[test]
     fn the_first_signal_is_told() {
         let signals = Signals::install().unwrap();

@@ -59,7 +59,7 @@ impl Url {
         let after = rest.strip_prefix("//").unwrap_or("");
         let authority_len = after.find(['/', '?', '#']).unwrap_or(after.len());
         let host = after[..authority_len].rsplit('@').next().unwrap_or("");
-        check_port(input, host)?;
+        check_authority(input, host)?;
         if matches!(scheme, Scheme::Http | Scheme::Https) {
             split_host_port(host)
                 .map_err(|_| format!("URL address does not have the form \"host:port\": {input}"))?;
@@ -164,21 +164,31 @@ fn split_scheme(input: &str) -> Result<(&str, &str), String> {
     Ok(("", input))
 }
 
-/// A port is digits or nothing.
-fn check_port(input: &str, host: &str) -> Result<(), String> {
-    let after_address = host.rfind(']').map_or(0, |at| at + 1);
-    let port = host[after_address..].rfind(':').map(|at| &host[after_address + at..]);
-    match port {
-        Some(port) if !port[1..].bytes().all(|b| b.is_ascii_digit()) => {
-            Err(format!("parse {input:?}: invalid port {port:?} after host"))
-        }
-        _ => Ok(()),
+/// A host has no escapes, and its port is digits or nothing.
+fn check_authority(input: &str, host: &str) -> Result<(), String> {
+    if let Some(escape) = host.find('%') {
+        let escape: String = host[escape..].chars().take(3).collect();
+        return Err(format!("parse {input:?}: invalid URL escape {escape:?}"));
+    }
+    let port = match (host.starts_with('['), host.rfind(']')) {
+        (true, None) => return Err(format!("parse {input:?}: missing ']' in host")),
+        (true, Some(end)) => &host[end + 1..],
+        // The first colon: an address with more of them wants brackets.
+        (false, _) => host.find(':').map_or("", |at| &host[at..]),
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    match (port.is_empty() || port.starts_with(':')) && digits.bytes().all(|b| b.is_ascii_digit()) {
+        true => Ok(()),
+        false => Err(format!("parse {input:?}: invalid port {port:?} after host")),
     }
 }
 
 /// Go's `net.SplitHostPort`, errors included.
 fn split_host_port(address: &str) -> Result<(&str, &str), String> {
-    let fail = |why: &str| Err(format!("address {address}: {why}"));
+    let fail = |why: &str| match address {
+        "" => Err(why.to_owned()),
+        _ => Err(format!("address {address}: {why}")),
+    };
     let Some(colon) = address.rfind(':') else { return fail("missing port in address") };
     let host = match address.strip_prefix('[') {
         Some(inner) => match inner.find(']') {
@@ -225,7 +235,10 @@ mod tests {
             ("localhost:2379", "URL scheme must be http, https, unix, or unixs: localhost:2379"),
             ("ftp://a:1", "URL scheme must be http, https, unix, or unixs: ftp://a:1"),
             ("http://a", "URL address does not have the form \"host:port\": http://a"),
-            ("http://::1:2379", "URL address does not have the form \"host:port\": http://::1:2379"),
+            ("http://::1:2379", "parse \"http://::1:2379\": invalid port \"::1:2379\" after host"),
+            ("http://[::1:2379", "parse \"http://[::1:2379\": missing ']' in host"),
+            ("http://[::1]a:1", "parse \"http://[::1]a:1\": invalid port \"a:1\" after host"),
+            ("http://%zz:1", "parse \"http://%zz:1\": invalid URL escape \"%zz\""),
             ("http://127.0.0.1:1/p", "URL must not contain a path: http://127.0.0.1:1/p"),
             ("http://127.0.0.1:1/", "URL must not contain a path: http://127.0.0.1:1/"),
             ("127.0.0.1:2379", "parse \"127.0.0.1:2379\": first path segment in URL cannot contain colon"),
@@ -262,7 +275,7 @@ mod tests {
             ("http://foo:1", None),
             ("unix://name:1", None),
             ("http://:2379", Some("unexpected empty host (http://:2379)")),
-            ("unix:///tmp/x", Some("address : missing port in address")),
+            ("unix:///tmp/x", Some("missing port in address")),
         ] {
             assert_eq!(Url::parse(input).unwrap().check_host().err().as_deref(), error);
         }

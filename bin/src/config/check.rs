@@ -41,6 +41,9 @@ pub(super) fn logging(given: &Given) -> Result<logging::Options, LoggingError> {
         other => return Err(LoggingError::Other(format!("unknown logger option {other:?}"))),
     }
     let names = given.names("log-outputs");
+    if names.iter().all(|name| name.is_empty()) {
+        return Err(LoggingError::Other("open sink \"\": open : no such file or directory".to_owned()));
+    }
     if names.len() > 1 && names.iter().any(|name| name == "default") {
         let error = "multi logoutput for \"default\" is not supported yet";
         return Err(LoggingError::Other(error.to_owned()));
@@ -193,8 +196,8 @@ fn check_timing(given: &Given) -> Result<(), String> {
 }
 
 fn check_features(given: &Given, notes: &mut Vec<Note>) -> Result<(), String> {
-    if given.bool("enable-distributed-tracing") {
-        let why = match given.int("distributed-tracing-sampling-rate") {
+    if given.bool(support::current(given, "enable-distributed-tracing")) {
+        let why = match given.int(support::current(given, "distributed-tracing-sampling-rate")) {
             ..0 => Some("positive".to_owned()),
             0..=SAMPLES_MAX => None,
             _ => Some(format!("less than {SAMPLES_MAX}")),
@@ -342,26 +345,14 @@ pub(super) fn auto_compaction(given: &Given) -> Result<AutoCompaction, String> {
     let amount = match plain {
         Some(count) if is_revision => count,
         Some(hours) => hours.saturating_mul(HOUR_NANOS),
-        None => match GoDuration::parse(text) {
-            Some(span) => span.nanos(),
-            None => return Err(format!("error parsing CompactionRetention: time: {}", bad_duration(text))),
-        },
+        None => {
+            let span = GoDuration::parse(text);
+            span.map_err(|why| format!("error parsing CompactionRetention: {why}"))?.nanos()
+        }
     };
     Ok(match u64::try_from(amount) {
         Err(_) | Ok(0) => AutoCompaction::Off,
         Ok(revisions) if is_revision => AutoCompaction::Revision(revisions),
         Ok(nanos) => AutoCompaction::Periodic(Duration::from_nanos(nanos)),
     })
-}
-
-/// Go tells a number without a unit from other nonsense.
-fn bad_duration(text: &str) -> String {
-    let number = text.trim_start_matches(['-', '+']);
-    let is_number = number.bytes().any(|b| b.is_ascii_digit())
-        && number.bytes().all(|b| b.is_ascii_digit() || b == b'.')
-        && number.matches('.').count() <= 1;
-    match is_number {
-        true => format!("missing unit in duration {text:?}"),
-        false => format!("invalid duration {text:?}"),
-    }
 }

@@ -59,11 +59,33 @@ pub(super) fn conflicts(given: &Given) -> Result<(), String> {
     Ok(())
 }
 
-/// One warning for each deprecated flag that is set.
+/// One warning for each deprecated flag that is set. etcd words them in five ways.
 pub(super) fn note_deprecated(given: &Given, notes: &mut Vec<Note>) {
     for flag in rows().filter(|flag| given.is_set(flag.name)) {
         let old = flag.name;
         let msg = match (old, flag.support) {
+            ("experimental-warning-unary-request-duration", Support::SpelledNow(now)) => {
+                format!("--{old} is deprecated, and will be decommissioned in v3.7. Use --{now} instead.")
+            }
+            (_, Support::SpelledNow(now)) if now.contains("distributed-tracing") => {
+                format!(
+                    "--{old} is deprecated in 3.6 and will be decommissioned in 3.7. Use --{now} instead."
+                )
+            }
+            ("experimental-compact-hash-check-time", Support::SpelledNow(now)) => {
+                format!(
+                    "--{old} is deprecated in 3.6 and will be decommissioned in 3.7. Use '--{now}' instead."
+                )
+            }
+            ("experimental-compaction-sleep-interval", Support::SpelledNow(now)) => {
+                format!(
+                    "--{old} is deprecated in v3.6 and will be decommissioned in v3.7. Use '{now}' instead."
+                )
+            }
+            ("experimental-compact-hash-check-enabled", Support::GateNow(gate)) => format!(
+                "--{old} is deprecated in 3.6 and will be decommissioned in 3.7. \
+                 Use '--feature-gates={gate}=true' instead."
+            ),
             ("max-snapshots", _) => {
                 "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.".to_owned()
             }

@@ -103,6 +103,7 @@ fn verification_speaks_as_etcd() {
         ),
         ("--compact-hash-check-time=0", "--compact-hash-check-time must be >0 (set to 0s)"),
         ("--logger=capnslog", "--logger=capnslog is removed in v3.5"),
+        ("--log-outputs=", "open sink \"\": open : no such file or directory"),
         ("--logger=foo", "unknown logger option \"foo\""),
         ("--log-format=xml", "unknown log format: xml, supported values json, console"),
         ("--log-outputs=default,stderr", "multi logoutput for \"default\" is not supported yet"),
@@ -120,7 +121,7 @@ fn verification_speaks_as_etcd() {
             "cipher suites cannot be configured when only TLS1.3 is enabled",
         ),
         (
-            "--enable-distributed-tracing --distributed-tracing-sampling-rate=-1",
+            "--enable-distributed-tracing --experimental-distributed-tracing-sampling-rate=-1",
             "distributed tracing configurition is not valid: (tracing sampling rate must be positive)",
         ),
     ];
@@ -156,6 +157,10 @@ fn the_start_fails_as_etcds() {
         (
             "--auto-compaction-retention=-5 --auto-compaction-mode=revision",
             "error parsing CompactionRetention: time: missing unit in duration \"-5\"",
+        ),
+        (
+            "--auto-compaction-retention=0x10",
+            "error parsing CompactionRetention: time: unknown unit \"x\" in duration \"0x10\"",
         ),
     ];
     for (line, error) in cases {
@@ -340,6 +345,38 @@ fn values_are_worked_out() {
 }
 
 #[test]
+fn a_log_that_cannot_be_opened_ends_the_start() {
+    let failure = config("--log-outputs=/nonexistent/a.log").open_log().unwrap_err();
+    assert_eq!(
+        failure.error(),
+        "open sink \"/nonexistent/a.log\": open /nonexistent/a.log: no such file or directory"
+    );
+    assert_eq!(messages(&failure.notes), ["Running: "]);
+}
+
+#[test]
+fn the_start_shows_its_settings() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let line = format!("--snapshot-catchup-entries=1000 --log-outputs={}", file.path().display());
+    let config = config(&line);
+    let log = config.open_log().unwrap();
+    config.log_start(&log, false);
+    log.flush();
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    // What etcd's own tests look for.
+    for part in [
+        "\"msg\":\"starting an etcd server\",\"etcd-version\":\"3.6.16\"",
+        "\"snapshot-catchup-entries\":1000",
+        "\"v2-deprecation\":\"write-only\"",
+        "\"heartbeat-interval\":\"100ms\",\"election-timeout\":\"1s\"",
+        "\"listen-client-urls\":[\"http://localhost:2379\"],\"listen-metrics-urls\":[],\"cors\":[\"*\"]",
+        "\"quota-backend-bytes\":2147483648",
+    ] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
+
+#[test]
 fn a_name_alone_makes_a_cluster() {
     let config = config("--name=a --initial-advertise-peer-urls=http://127.0.0.1:3,http://127.0.0.1:2");
     assert_eq!(config.initial_cluster, "a=http://127.0.0.1:2,a=http://127.0.0.1:3");
@@ -364,7 +401,7 @@ fn a_file_may_leave_the_advertised_urls_out() {
     let config = file_config("name: a\nlisten-client-urls: http://127.0.0.1:5\nlog-outputs: [stdout]\n");
     assert_eq!(crate::url::join(&config.advertise_client_urls), "http://localhost:2379");
     assert_eq!(config.log.outputs, [Output::Stdout]);
-    assert!(config.notes[0].msg.starts_with("loaded server configuration"));
+    assert!(config.notes[1].msg.starts_with("loaded server configuration"));
 }
 
 #[test]

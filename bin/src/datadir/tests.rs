@@ -30,9 +30,7 @@ fn inspect_with(entries: &[&str]) -> Result<Inspection, DataDirError> {
 
 #[test]
 fn what_was_never_a_member_is_fresh() {
-    for (entries, strangers) in
-        [(&[] as &[&str], &[] as &[&str]), (&["lost+found/"], &["lost+found"]), (&["member"], &[])]
-    {
+    for (entries, strangers) in [(&[] as &[&str], &[] as &[&str]), (&["lost+found/"], &["lost+found"])] {
         let inspection = inspect_with(entries).unwrap();
         assert_eq!(inspection.found, Found::Fresh, "{entries:?}");
         assert_eq!(inspection.strangers, strangers);
@@ -41,10 +39,19 @@ fn what_was_never_a_member_is_fresh() {
 }
 
 #[test]
+fn our_note_alone_is_fresh() {
+    let (_parent, path) = dir();
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join(NOTE), NOTE_TEXT).unwrap();
+    assert_eq!(inspect(&path).unwrap().found, Found::Fresh);
+}
+
+#[test]
 fn nothing_is_started_over() {
     for (entries, text) in [
         (&["member/"] as &[&str], "holds the data of an etcd (member/ is a directory)"),
         (&["member/", "identity"], "holds the data of an etcd"),
+        (&["member"], "holds files of something else (member)"),
         (&["x.db"], "holds files of something else (x.db)"),
         (&["lost+found/", "proxy/"], "holds files of something else (lost+found, proxy)"),
         (&["member", "index.db"], "has lost its file identity but still holds index.db, member"),

@@ -9,89 +9,51 @@ use serde_norway::{Mapping, Value};
 
 use super::kind::Kind;
 use super::table::{self, Flag, Support};
-use super::{Failure, Given, Note};
+use super::{Failure, Given, Note, reason};
 use crate::logging::Level;
 
-/// What the flag of a section's key is called.
-type FlagOfKey = fn(&str) -> Option<String>;
-
-/// The sections.
-const SECTIONS: &[(&str, FlagOfKey)] = &[
-    ("client-transport-security", |key| match key {
-        "cert-file" | "key-file" | "client-cert-file" | "client-key-file" | "client-cert-auth"
-        | "trusted-ca-file" | "auto-tls" => Some(key.to_owned()),
-        "allowed-hostname" => Some("client-cert-allowed-hostname".to_owned()),
-        _ => None,
-    }),
-    ("peer-transport-security", |key| match key {
-        "cert-file"
-        | "key-file"
-        | "client-cert-file"
-        | "client-key-file"
-        | "client-cert-auth"
-        | "trusted-ca-file"
-        | "auto-tls"
-        | "skip-client-san-verification" => Some(format!("peer-{key}")),
-        "allowed-cn" | "allowed-hostname" => Some(format!("peer-cert-{key}")),
-        _ => None,
-    }),
-    ("discovery-config", |key| (key == "token").then(|| "discovery-token".to_owned())),
-    ("socket-options", |key| match key {
-        "reuse-port" | "reuse-address" => Some(format!("socket-{key}")),
-        _ => None,
-    }),
+/// Keys within sections, by path, and their flags.
+#[rustfmt::skip]
+const NESTED: &[(&str, &str)] = &[
+    ("client-transport-security.cert-file", "cert-file"),
+    ("client-transport-security.key-file", "key-file"),
+    ("client-transport-security.client-cert-file", "client-cert-file"),
+    ("client-transport-security.client-key-file", "client-key-file"),
+    ("client-transport-security.client-cert-auth", "client-cert-auth"),
+    ("client-transport-security.trusted-ca-file", "trusted-ca-file"),
+    ("client-transport-security.auto-tls", "auto-tls"),
+    ("client-transport-security.allowed-hostname", "client-cert-allowed-hostname"),
+    ("peer-transport-security.cert-file", "peer-cert-file"),
+    ("peer-transport-security.key-file", "peer-key-file"),
+    ("peer-transport-security.client-cert-file", "peer-client-cert-file"),
+    ("peer-transport-security.client-key-file", "peer-client-key-file"),
+    ("peer-transport-security.client-cert-auth", "peer-client-cert-auth"),
+    ("peer-transport-security.trusted-ca-file", "peer-trusted-ca-file"),
+    ("peer-transport-security.auto-tls", "peer-auto-tls"),
+    ("peer-transport-security.allowed-cn", "peer-cert-allowed-cn"),
+    ("peer-transport-security.allowed-hostname", "peer-cert-allowed-hostname"),
+    ("peer-transport-security.skip-client-san-verification", "peer-skip-client-san-verification"),
+    ("socket-options.reuse-port", "socket-reuse-port"),
+    ("socket-options.reuse-address", "socket-reuse-address"),
+    ("discovery-config.token", "discovery-token"),
+    ("discovery-config.client.endpoints", "discovery-endpoints"),
+    ("discovery-config.client.request-timeout", "discovery-request-timeout"),
+    ("discovery-config.client.dial-timeout", "discovery-dial-timeout"),
+    ("discovery-config.client.keepalive-time", "discovery-keepalive-time"),
+    ("discovery-config.client.keepalive-timeout", "discovery-keepalive-timeout"),
+    ("discovery-config.client.secure.cert", "discovery-cert"),
+    ("discovery-config.client.secure.key", "discovery-key"),
+    ("discovery-config.client.secure.cacert", "discovery-cacert"),
+    ("discovery-config.client.secure.insecure-transport", "discovery-insecure-transport"),
+    ("discovery-config.client.secure.insecure-skip-tls-verify", "discovery-insecure-skip-tls-verify"),
+    ("discovery-config.client.auth.username", "discovery-user"),
+    ("discovery-config.client.auth.password", "discovery-password"),
 ];
 
-/// Keys within `discovery-config: client:`, by path, and their flags.
-const DISCOVERY_CLIENT: &[(&str, &str)] = &[
-    ("endpoints", "discovery-endpoints"),
-    ("request-timeout", "discovery-request-timeout"),
-    ("dial-timeout", "discovery-dial-timeout"),
-    ("keepalive-time", "discovery-keepalive-time"),
-    ("keepalive-timeout", "discovery-keepalive-timeout"),
-    ("secure.cert", "discovery-cert"),
-    ("secure.key", "discovery-key"),
-    ("secure.cacert", "discovery-cacert"),
-    ("secure.insecure-transport", "discovery-insecure-transport"),
-    ("secure.insecure-skip-tls-verify", "discovery-insecure-skip-tls-verify"),
-    ("auth.username", "discovery-user"),
-    ("auth.password", "discovery-password"),
-];
+/// No flag says this, and leaving it out would let anyone in.
+const CLIENT_ALLOWED_CN: &str = "client-transport-security.allowed-cn";
 
-/// Flags that are keys of a section and therefore not of the file itself.
-const NESTED: &[&str] = &[
-    "cert-file",
-    "key-file",
-    "client-cert-file",
-    "client-key-file",
-    "client-cert-auth",
-    "client-cert-allowed-hostname",
-    "trusted-ca-file",
-    "auto-tls",
-    "discovery-token",
-    "discovery-endpoints",
-    "discovery-cert",
-    "discovery-key",
-    "discovery-cacert",
-    "discovery-user",
-    "discovery-password",
-];
-
-/// The same, for flags that begin alike.
-const NESTED_PREFIXES: &[&str] = &[
-    "peer-cert",
-    "peer-key",
-    "peer-client",
-    "peer-trusted",
-    "peer-auto",
-    "socket-reuse",
-    "discovery-dial",
-    "discovery-request",
-    "discovery-keepalive",
-    "discovery-insecure",
-];
-
-/// Flags that have no key in etcd's files: they would be silently ignored there, and are here.
+/// Flags that have no key in etcd's files: they are silently ignored there, and here.
 const NOT_IN_FILES: &[&str] = &[
     "config-file",
     "version",
@@ -105,7 +67,10 @@ const NOT_IN_FILES: &[&str] = &[
 /// Reads the file at `path`.
 pub(super) fn read(path: String, read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>) -> Result<Given, Failure> {
     let fail = |error: String| Failure::verify(Vec::new(), error);
-    let bytes = read_file(&path).map_err(|error| fail(format!("open {path}: {}", reason(&error))))?;
+    let bytes = read_file(&path).map_err(|error| {
+        let verb = if error.kind() == io::ErrorKind::IsADirectory { "read" } else { "open" };
+        fail(format!("{verb} {path}: {}", reason(&error)))
+    })?;
     let yaml: Value = serde_norway::from_slice(&bytes)
         .map_err(|error| fail(format!("error converting YAML to JSON: yaml: {error}")))?;
     let mut given = Given::default();
@@ -122,70 +87,62 @@ pub(super) fn read(path: String, read_file: &dyn Fn(&str) -> io::Result<Vec<u8>>
 }
 
 fn apply(top: &Mapping, given: &mut Given) -> Result<(), String> {
-    for (key, value) in entries(top) {
-        if let Some((_, flag_of)) = SECTIONS.iter().find(|(section, _)| *section == key) {
-            apply_section(key, value, *flag_of, given)?;
-            continue;
-        }
-        // A historic misspelling that etcd keeps reading.
-        let name = match key {
-            "experimental-snapshot-catch-up-entries" => "experimental-snapshot-catchup-entries",
-            key => key,
-        };
-        let flag = table::find(name).filter(|flag| is_top_level(flag));
-        if let Some(flag) = flag {
-            set(given, flag, key, value)?;
+    for flag in table::rows().filter(|flag| is_top_level(flag)) {
+        if let Some(value) = key_of(top, flag.name) {
+            set(given, flag, flag.name, value)?;
         }
     }
-    Ok(())
-}
-
-fn apply_section(section: &str, value: &Value, flag_of: FlagOfKey, given: &mut Given) -> Result<(), String> {
-    let Some(keys) = value.as_mapping() else {
-        return match value {
-            Value::Null => Ok(()),
-            _ => Err(format!("invalid {section}")),
-        };
-    };
-    for (key, value) in entries(keys) {
-        let path = format!("{section}.{key}");
-        if let Some(name) = flag_of(key) {
-            set(given, table::find(&name).expect("sections name flags"), &path, value)?;
-        } else if key == "allowed-cn" && !matches!(value, Value::Null) {
-            // No flag says this, and leaving it out would let anyone in.
-            return Err(format!("{path}: TLS is not built yet, and the port would be open in plain text"));
-        } else if (section, key) == ("discovery-config", "client") {
-            apply_discovery_client(value, given)?;
+    // A historic misspelling that etcd keeps reading.
+    if let Some(value) = key_of(top, "experimental-snapshot-catch-up-entries") {
+        let flag = table::find("experimental-snapshot-catchup-entries").expect("it has a row");
+        set(given, flag, "experimental-snapshot-catch-up-entries", value)?;
+    }
+    for (path, name) in NESTED {
+        if let Some(value) = nested(top, path)? {
+            set(given, table::find(name).expect("nested keys name rows"), path, value)?;
         }
     }
-    Ok(())
-}
-
-fn apply_discovery_client(client: &Value, given: &mut Given) -> Result<(), String> {
-    for (path, name) in DISCOVERY_CLIENT {
-        let value = path.split('.').try_fold(client, |value, key| value.get(key));
-        if let Some(value) = value {
-            set(given, table::find(name).expect("the table names flags"), path, value)?;
-        }
+    match nested(top, CLIENT_ALLOWED_CN)? {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err(format!(
+            "{CLIENT_ALLOWED_CN} is not supported: TLS is not built yet, and the port would be open in plain text"
+        )),
     }
-    Ok(())
 }
 
 /// Keys of flags that nest or that files do not know are ignored like any unknown key.
 fn is_top_level(flag: &Flag) -> bool {
-    let nests =
-        NESTED_PREFIXES.iter().any(|prefix| flag.name.starts_with(prefix)) || NESTED.contains(&flag.name);
+    let nests = NESTED.iter().any(|(_, name)| *name == flag.name);
     !nests && !NOT_IN_FILES.contains(&flag.name) && flag.support != Support::Historic
 }
 
-fn entries(mapping: &Mapping) -> impl Iterator<Item = (&str, &Value)> {
-    mapping.iter().filter_map(|(key, value)| Some((key.as_str()?, value)))
+/// The value of `name`, in any case, as Go's JSON finds it.
+fn key_of<'a>(mapping: &'a Mapping, name: &str) -> Option<&'a Value> {
+    let same = |key: &Value| key.as_str().is_some_and(|key| key.eq_ignore_ascii_case(name));
+    mapping.iter().find(|(key, _)| same(key)).map(|(_, value)| value)
+}
+
+/// The value at `path`; a section that is no mapping is an error.
+fn nested<'a>(top: &'a Mapping, path: &str) -> Result<Option<&'a Value>, String> {
+    let (sections, name) = path.rsplit_once('.').expect("nested keys have a section");
+    let mut mapping = top;
+    for section in sections.split('.') {
+        mapping = match key_of(mapping, section) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::Mapping(mapping)) => mapping,
+            Some(_) => return Err(format!("error unmarshaling JSON: {section} is not a mapping")),
+        };
+    }
+    Ok(key_of(mapping, name))
 }
 
 fn set(given: &mut Given, flag: &'static Flag, key: &str, value: &Value) -> Result<(), String> {
     let Some(text) = as_text(flag.kind, value).map_err(|wrong| wrong.sentence(key, flag.kind))? else {
         return Ok(());
     };
+    if text.is_empty() && matches!(flag.kind, Kind::Origins | Kind::OneOf(_)) {
+        return Ok(());
+    }
     given.put(flag, &text).map_err(|why| match flag.kind {
         Kind::Urls => format!("unexpected error setting up {key}: {why}"),
         // The state is no closed set in a file: etcd checks it later.
@@ -200,8 +157,9 @@ struct WrongType(String);
 impl WrongType {
     fn sentence(&self, key: &str, kind: Kind) -> String {
         let field = match kind {
-            Kind::Urls | Kind::Origins | Kind::Names => "configJSON",
-            _ => "Config",
+            _ if key.contains("-transport-security.") => "securityConfig.configJSON",
+            Kind::Urls | Kind::Origins | Kind::Names => "configYAML.configJSON",
+            _ => "configYAML.Config",
         };
         let go_type = match kind {
             Kind::Bool => "bool",
@@ -214,7 +172,7 @@ impl WrongType {
         };
         format!(
             "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go struct field \
-             configYAML.{field}.{key} of type {go_type}",
+             {field}.{key} of type {go_type}",
             self.0
         )
     }
@@ -237,7 +195,8 @@ fn as_text(kind: Kind, value: &Value) -> Result<Option<String>, WrongType> {
         (_, Value::Null) => return Ok(None),
         (Kind::Bool, Value::Bool(on)) => on.to_string(),
         (Kind::Int, Value::Number(number)) if number.is_i64() => number.to_string(),
-        (Kind::Uint | Kind::Uint32, Value::Number(number)) if number.is_u64() => number.to_string(),
+        (Kind::Uint, Value::Number(number)) if number.is_u64() => number.to_string(),
+        (Kind::Uint32, Value::Number(number)) if number.as_u64().is_some_and(fits_u32) => number.to_string(),
         (Kind::Span, Value::Number(number)) if number.is_i64() => format!("{number}ns"),
         (Kind::Bool | Kind::Int | Kind::Uint | Kind::Uint32 | Kind::Span, _) => return Err(wrong()),
         (_, Value::Sequence(items)) if matches!(kind, Kind::List | Kind::Names) => {
@@ -248,6 +207,10 @@ fn as_text(kind: Kind, value: &Value) -> Result<Option<String>, WrongType> {
     }))
 }
 
+fn fits_u32(number: u64) -> bool {
+    number <= u32::MAX.into()
+}
+
 /// Scalars are texts where a text is wanted.
 fn scalar(value: &Value) -> Option<String> {
     match value {
@@ -256,14 +219,6 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-/// The system's sentence without Rust's error number.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    let mut chars = text.chars();
-    chars.next().map_or(String::new(), |first| first.to_lowercase().chain(chars).collect())
 }
 
 #[cfg(test)]
@@ -294,6 +249,7 @@ mod tests {
             ("discovery-config: {token: t}", "discovery-token", "t"),
             ("discovery-config: {client: {endpoints: [e]}}", "discovery-endpoints", "e"),
             ("discovery-config: {client: {secure: {cert: c}}}", "discovery-cert", "c"),
+            ("Name: a", "name", "a"),
             ("socket-options: {reuse-port: true}", "socket-reuse-port", "true"),
             ("experimental-snapshot-catch-up-entries: 7", "experimental-snapshot-catchup-entries", "7"),
             // Null, unknown and misplaced keys are nothing.
@@ -323,6 +279,17 @@ mod tests {
             ("heartbeat-interval: -1", format!("{HEAD}number -1{FIELD}heartbeat-interval of type uint")),
             ("pre-vote: 3", format!("{HEAD}number{FIELD}pre-vote of type bool")),
             (
+                "max-concurrent-streams: 99999999999",
+                format!("{HEAD}number 99999999999{FIELD}max-concurrent-streams of type uint32"),
+            ),
+            (
+                "peer-transport-security: {cert-file: [a]}",
+                format!(
+                    "{HEAD}array into Go struct field securityConfig.configJSON.peer-transport-security.cert-file of \
+                     type string"
+                ),
+            ),
+            (
                 "listen-client-urls: foo",
                 "unexpected error setting up listen-client-urls: URL scheme must be http, https, unix, or unixs: foo"
                     .to_owned(),
@@ -337,7 +304,9 @@ mod tests {
     #[test]
     fn a_file_that_is_no_yaml_is_refused() {
         assert!(given("name: [a").unwrap_err().starts_with("error converting YAML to JSON: yaml: "));
-        assert!(given("[1, 2]").is_err());
+        for yaml in ["[1, 2]", "peer-transport-security: 3", "discovery-config: {client: []}"] {
+            assert!(given(yaml).unwrap_err().ends_with(" is not a mapping"), "{yaml}");
+        }
     }
 
     #[test]

@@ -57,9 +57,9 @@ impl Kind {
             Kind::Uint32 => parse_uint(text, u32::MAX.into())
                 .map(drop)
                 .map_err(|e| format!("strconv.ParseUint: parsing {text:?}: {}", e.strconv_text())),
-            Kind::Span => GoDuration::parse(text).map(drop).ok_or_else(|| "parse error".to_owned()),
+            Kind::Span => GoDuration::parse(text).map(drop).map_err(|_| "parse error".to_owned()),
             Kind::Urls if text.is_empty() => Ok(()),
-            Kind::Origins if text.is_empty() || text == "*" => Ok(()),
+            Kind::Origins if text == "*" => Ok(()),
             Kind::Urls | Kind::Origins => Url::parse_list(text).map(drop),
             Kind::OneOf(words) if words.contains(&text) => Ok(()),
             Kind::OneOf(_) => Err("invalid value".to_owned()),
@@ -174,6 +174,7 @@ mod tests {
             (Kind::Urls, "", None),
             (Kind::Urls, "http://a:1,foo", Some("URL scheme must be http, https, unix, or unixs: foo")),
             (Kind::Origins, "*", None),
+            (Kind::Origins, "", Some("URL scheme must be http, https, unix, or unixs: ")),
             (Kind::Origins, "foo", Some("URL scheme must be http, https, unix, or unixs: foo")),
             (Kind::OneOf(&["new", "existing"]), "new", None),
             (Kind::OneOf(&["new", "existing"]), "foo", Some("invalid value")),

@@ -32,7 +32,10 @@ impl Sink {
             Output::Stdout => Sink::Stdout,
             Output::File(path) => {
                 let file = OpenOptions::new().append(true).create(true).open(path);
-                Sink::File(file.map_err(|error| format!("cannot open log file {}: {error}", path.display()))?)
+                Sink::File(file.map_err(|error| {
+                    let name = path.display().to_string();
+                    format!("open sink {name:?}: open {name}: {}", crate::flags::reason(&error))
+                })?)
             }
         })
     }

@@ -1,4 +1,4 @@
-//! How a process ends on a signal, seen from its parent.
+//! How a process ends, on a signal and on a fatal line, seen from its parent.
 //!
 //! The child is this test program again, told by a variable what to do.
 
@@ -7,15 +7,22 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use kontiki::logging::{Logger, Options};
 use kontiki::signals::Signals;
 use rustix::process::{Pid, Signal, kill_process};
 
 const ROLE: &str = "KONTIKI_TEST_ROLE";
 
-/// In the child: waits for a signal, then ends by it or hangs. In the parent's run of all tests: nothing.
+/// In the child: logs a fatal line, or waits for a signal and then ends by it or hangs. In the parent's run of all
+/// tests: nothing.
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };
+    if role == "fatal" {
+        let log = Logger::open(&Options::default()).unwrap();
+        (0..100).for_each(|n| log.info("before", &[("n", &n)]));
+        log.fatal("discovery failed", &[("error", &"no")]);
+    }
     let signals = Signals::install().unwrap();
     println!("\nready");
     let signal = signals.wait().unwrap();
@@ -33,14 +40,15 @@ struct Running {
     lines: BufReader<std::process::ChildStdout>,
 }
 
+fn child_as(role: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]).env(ROLE, role);
+    command
+}
+
 impl Running {
     fn start(role: &str) -> Running {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--nocapture"])
-            .env(ROLE, role)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = child_as(role).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         let mut running = Running { child, lines };
         running.await_line("ready");
@@ -84,4 +92,18 @@ fn a_second_signal_ends_at_once() {
     running.await_line("caught");
     running.signal(Signal::INT);
     assert_eq!(running.end().signal(), Some(2));
+}
+
+#[test]
+fn a_fatal_line_is_out_before_the_end() {
+    let output = child_as("fatal").output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with('{')).collect();
+    assert_eq!(lines.len(), 101);
+    assert!(
+        lines[100].contains("\"level\":\"fatal\"") && lines[100].ends_with("\"error\":\"no\"}"),
+        "{}",
+        lines[100]
+    );
 }
