@@ -1,0 +1,96 @@
+//! `compare`: the server and real etcd by turns, with a report in `benches/results/`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use kontiki_benches::compare::{Options, run_all, write_report};
+use kontiki_tests::scratch::{scratch_root, workspace};
+use kontiki_tests::server::{Binary, StartError};
+
+const USAGE: &str = "\
+usage: compare [options]
+  --quick            2 s a scenario and 20000 keys instead of 20 s and 1000000
+  --subject PATH     the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
+  --reference PATH   real etcd; default: etcd in $ETCD37_DIR or tests/borrowed/bin/etcd37
+  --rounds N         rounds (3)
+  --seconds N        seconds a scenario
+  --keys N           keys in the store
+  --only TEXT        only scenarios whose name contains TEXT
+  --no-report        print, write no files
+Data goes below $KONTIKI_TEST_DIR or target/tmp: put that on the disk that you ask about.";
+
+struct Choice {
+    options: Options,
+    subject: Option<String>,
+    reference: Option<String>,
+    report: bool,
+}
+
+fn main() -> ExitCode {
+    let choice = match parse(std::env::args().skip(1)) {
+        Ok(choice) => choice,
+        Err(error) => {
+            eprintln!("{error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&choice) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(mut args: impl Iterator<Item = String>) -> Result<Choice, String> {
+    let options =
+        Options { rounds: 3, duration: Duration::from_secs(20), keys: 1_000_000, value_len: 256, only: None };
+    let mut choice = Choice { options, subject: None, reference: None, report: true };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text} is not a number"));
+        match arg.as_str() {
+            "--quick" => (choice.options.duration, choice.options.keys) = (Duration::from_secs(2), 20_000),
+            "--subject" => choice.subject = Some(value()?),
+            "--reference" => choice.reference = Some(value()?),
+            "--rounds" => choice.options.rounds = number(value()?)? as usize,
+            "--seconds" => choice.options.duration = Duration::from_secs(number(value()?)?),
+            "--keys" => choice.options.keys = number(value()?)?,
+            "--only" => choice.options.only = Some(value()?),
+            "--no-report" => choice.report = false,
+            _ => return Err(format!("unknown argument {arg}")),
+        }
+    }
+    Ok(choice)
+}
+
+fn run(choice: &Choice) -> Result<(), Box<dyn std::error::Error>> {
+    let servers = [subject(choice)?, reference(choice)?];
+    let results = run_all(&servers, &choice.options)?;
+    if choice.report {
+        let folder = workspace().join("benches/results");
+        let page = write_report(&folder, &scratch_root(), &servers, &choice.options, &results)?;
+        println!("report: {}", page.display());
+    }
+    Ok(())
+}
+
+fn subject(choice: &Choice) -> Result<Binary, StartError> {
+    match &choice.subject {
+        Some(path) => Binary::at("subject", Path::new(path), "check the path"),
+        None => Binary::subject(),
+    }
+}
+
+fn reference(choice: &Choice) -> Result<Binary, StartError> {
+    let path = match &choice.reference {
+        Some(path) => PathBuf::from(path),
+        None => match std::env::var_os("ETCD37_DIR") {
+            Some(dir) => PathBuf::from(dir).join("etcd"),
+            None => workspace().join("tests/borrowed/bin/etcd37/etcd"),
+        },
+    };
+    Binary::at("etcd", &path, "run tests/borrowed/get-etcd.sh, or set ETCD37_DIR")
+}
