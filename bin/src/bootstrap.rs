@@ -8,7 +8,7 @@
 //! where it was told to have peers would be a second cluster.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use sha1::{Digest, Sha1};
 
@@ -215,6 +215,19 @@ fn resolved_text(url: &Url, resolve: Resolve<'_>) -> Result<String, String> {
 pub fn resolve_by_system(host: &str) -> Result<Vec<IpAddr>, String> {
     let addresses = (host, 0).to_socket_addrs().map_err(|error| format!("lookup {host}: {error}"))?;
     Ok(addresses.map(|address| address.ip()).collect())
+}
+
+/// The address this host has towards the world, for [`Host`](crate::config::Host): that of its default route.
+///
+/// Asks the routing table by a UDP socket that sends nothing; the address it is pointed at is one of documentation.
+pub fn default_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket
+        .local_addr()
+        .ok()
+        .map(|address| address.ip())
+        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
 #[cfg(test)]

@@ -36,6 +36,9 @@ const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
+/// Unary requests that take longer are warned of even if the flag is 0, as in etcd.
+const WARNING_UNARY_DEFAULT: Duration = Duration::from_millis(300);
+
 /// etcd's line with its arguments.
 const RUNNING: &str = "Running: ";
 
@@ -206,7 +209,8 @@ fn build(
         watch_progress_notify_interval: optional(span("watch-progress-notify-interval"))
             .map_or(PROGRESS_INTERVAL_DEFAULT, |interval| interval.max(PROGRESS_INTERVAL_MIN)),
         warning_apply_duration: span("warning-apply-duration"),
-        warning_unary_request_duration: span("warning-unary-request-duration"),
+        warning_unary_request_duration: optional(span("warning-unary-request-duration"))
+            .unwrap_or(WARNING_UNARY_DEFAULT),
         max_learners: given.int("max-learners"),
         bcrypt_cost: given.uint("bcrypt-cost"),
         auth_token_ttl: Duration::from_secs(given.uint("auth-token-ttl")),

@@ -314,16 +314,22 @@ fn locked(path: &Path, refusal: lock::Refusal) -> DataDirError {
     }
 }
 
-/// Makes a directory for the owner alone, with its parents, and makes its name durable.
+/// Makes a directory for the owner alone, its parents first, and makes each name durable.
 fn make_dir(path: &Path) -> Result<(), DataDirError> {
     if path.is_dir() {
         return Ok(());
     }
-    let io = |error| DataDirError::Io(path.to_owned(), "create directory", error);
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_dir(parent)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(DataDirError::Io(path.to_owned(), "create directory", error))
+        }
+        // Another start may be at the same place; the lock sorts that out.
+        _ => sync_dir(parent),
     }
 }
 
