@@ -1,7 +1,7 @@
 //! From raw values to a configuration that is valid as a whole.
 //!
-//! The second of two steps (the first is [`flags`]). A [`Config`] cannot be had but from [`load`], so
-//! whoever holds one need not doubt it: intervals fit each other, URLs can be bound, nothing was asked for that would
+//! The second of two steps (the first is [`flags`]). A [`Config`] cannot be had but from [`load`], so whoever
+//! holds one need not doubt it: intervals fit each other, URLs can be bound, nothing was asked for that would
 //! be silently less safe here. The conditions, their order and their sentences are those of etcd's
 //! `embed/config.go` (`Validate`) and `etcdmain/config.go`; ours come after them.
 //!
@@ -103,7 +103,8 @@ fn with_running(mut failure: Failure, running: Note) -> Failure {
     failure
 }
 
-/// The order of the lines is etcd's: warnings of the check, deprecated flags, `Running: `, then what is wrong.
+/// The order of the lines is etcd's: warnings of the check, deprecated flags, `Running: `, then what is
+/// wrong.
 fn checked(mut given: Given, log: &logging::Options, host: &Host, running: Note) -> Result<Config, Failure> {
     let from_file = given.config_file.is_some();
     let mut loading = std::mem::take(&mut given.notes);

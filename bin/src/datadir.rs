@@ -10,9 +10,10 @@
 //!   index.db         the index
 //! ```
 //!
-//! **Nothing is ever started over.** etcd, given a directory of files it does not know, warns and serves an empty
-//! cluster, and a kubelet that sees one deletes every pod (kubernetes#38918). Here a directory that holds etcd's
-//! `member` folder, or anything unknown and no identity, is an error that names what was found and the cure.
+//! **Nothing is ever started over.** etcd, given a directory of files it does not know, warns and serves an
+//! empty cluster, and a kubelet that sees one deletes every pod (kubernetes#38918). Here a directory that
+//! holds etcd's `member` folder, or anything unknown and no identity, is an error that names what was found
+//! and the cure.
 //!
 //! A first start takes four steps, and a crash between any two leaves a directory the next start understands:
 //!
@@ -207,8 +208,9 @@ pub struct DataDir {
 impl DataDir {
     /// Step 1 of a first start. `wal_dir` is where the log lies if not here.
     ///
-    /// Also for [`Found::Unfinished`]: what the unfinished start left of log, history and index is removed first.
-    /// [`DataDirError::Locked`] when another start is at it, [`DataDirError::Appeared`] when one was faster.
+    /// Also for [`Found::Unfinished`]: what the unfinished start left of log, history and index is removed
+    /// first. [`DataDirError::Locked`] when another start is at it, [`DataDirError::Appeared`] when one was
+    /// faster.
     pub fn create(path: &Path, wal_dir: Option<&Path>, identity: Identity) -> Result<DataDir, DataDirError> {
         make_dir(path)?;
         let new = path.join(IDENTITY_NEW);

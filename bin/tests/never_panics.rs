@@ -65,7 +65,10 @@ proptest! {
     }
 
     #[test]
-    fn files(pairs in prop::collection::vec((flag_name(), value()), 0..5), noise in prop::collection::vec(any::<u8>(), 0..40)) {
+    fn files(
+        pairs in prop::collection::vec((flag_name(), value()), 0..5),
+        noise in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
         let args = ["--config-file=c.yml".to_owned()];
         let yaml: String = pairs.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         load(&args, &[], yaml.as_bytes());
