@@ -63,6 +63,15 @@ pub async fn accept(node: Rc<Node>, listener: TcpListener, port: Rc<Port>) {
     }
 }
 
+/// Takes connections of would-be peers and closes them: a single member has none.
+pub async fn turn_away(listener: TcpListener) {
+    loop {
+        if listener.accept().await.is_err() {
+            glommio::timer::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+}
+
 async fn serve_stream(node: Rc<Node>, mut stream: TcpStream, port: Rc<Port>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut head = Vec::new();
@@ -157,7 +166,7 @@ impl Conn {
     }
 
     /// Sends what there is; what the socket does not take now is sent by a task of its own.
-    pub fn flush(self: &Rc<Conn>, node: &Rc<Node>, cores: &mut Cores) -> Result<(), Fatal> {
+    pub(crate) fn flush(self: &Rc<Conn>, node: &Rc<Node>, cores: &mut Cores) -> Result<(), Fatal> {
         if self.blocked.get() {
             return Ok(());
         }

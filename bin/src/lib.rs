@@ -35,3 +35,21 @@ pub mod signals;
 
 // Numbers for Prometheus.
 pub mod metrics;
+
+// A bell between tasks.
+mod wake;
+
+// The state core's loop.
+pub mod node;
+
+// One client connection.
+pub mod conn;
+
+// What HTTP checks ask of the state core.
+mod http;
+
+// From a configuration to the end of the process.
+pub mod server;
+
+// Tools for a data directory at rest.
+pub mod utl;

@@ -8,7 +8,8 @@ use kontiki::logging::Logger;
 use kontiki::{bootstrap, server};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let (program, arguments) = arguments.split_first().map_or(("kontiki", &[][..]), |(p, a)| (p.as_str(), a));
     if arguments.first().is_some_and(|first| first == "utl") {
         return kontiki::utl::run(&arguments[1..]);

@@ -23,7 +23,7 @@ use net::front::{ConnId, Front};
 
 use crate::conn::Conn;
 use crate::logging::Logger;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Snapshot};
 use crate::wake::{Wake, yield_once};
 
 /// How often time is looked at while connections are open: the grain of client deadlines.
@@ -40,6 +40,8 @@ pub struct Node {
     pub(crate) cores: RefCell<Cores>,
     pub(crate) log: Logger,
     pub(crate) metrics: Metrics,
+    /// Metrics that never change.
+    pub(crate) about: Snapshot,
     /// Read buffer of all connections of this executor: it is in use only between a receive and the end of its handling.
     pub(crate) read_buffer: RefCell<Vec<u8>>,
     wake: Wake,
@@ -94,7 +96,7 @@ impl Disks {
         let idle = self.idle.lock().expect("nobody panics with it").pop();
         let mut disk = match idle {
             Some(disk) => disk,
-            None => FileDisk::open(&self.root, &self.log).expect("the data directory was opened before"),
+            None => FileDisk::with_log(&self.root, &self.log).expect("the data directory was opened before"),
         };
         let outcome = work(&mut disk);
         self.idle.lock().expect("nobody panics with it").push(disk);
@@ -104,7 +106,14 @@ impl Disks {
 
 impl Node {
     /// A node of one executor, which must be the one this is called on.
-    pub fn new(replica: Replica, front: Front, log: Logger, log_files: LogFiles, disks: Disks) -> Rc<Node> {
+    pub fn new(
+        replica: Replica,
+        front: Front,
+        log: Logger,
+        log_files: LogFiles,
+        disks: Disks,
+        about: Snapshot,
+    ) -> Rc<Node> {
         Rc::new(Node {
             cores: RefCell::new(Cores {
                 replica,
@@ -115,6 +124,7 @@ impl Node {
             }),
             log,
             metrics: Metrics::default(),
+            about,
             read_buffer: RefCell::new(vec![0; READ_BUFFER]),
             wake: Wake::default(),
             log_files,
@@ -302,6 +312,25 @@ impl Node {
         self.ring();
         read.wake.wait().await;
         read.outcome.take().expect("set before the bell")
+    }
+
+    /// Brings the gauges up to date, for a page of metrics.
+    pub(crate) fn update_gauges(&self) {
+        let cores = self.cores.borrow();
+        let (replica, m) = (&cores.replica, &self.metrics);
+        let (root, state) = replica.store().published();
+        let raft = replica.raft();
+        m.has_leader.set(f64::from(u8::from(raft.leader().is_some())));
+        m.is_leader.set(f64::from(u8::from(raft.is_leader())));
+        m.is_learner.set(0.0);
+        m.proposals_committed.set(raft.commit_index().0 as f64);
+        m.proposals_applied.set(raft.applied_index().0 as f64);
+        m.proposals_pending.set(replica.pending() as f64);
+        m.db_total_size.set(replica.db_size() as f64);
+        m.db_in_use_size.set(replica.db_size() as f64);
+        m.keys.set(root.live as f64);
+        m.current_revision.set(state.revision.0 as f64);
+        m.compact_revision.set(state.compacted.0 as f64);
     }
 
     /// Stops taking requests, lets those under way finish, and writes everything down.

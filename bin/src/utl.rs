@@ -52,7 +52,7 @@ struct Opened {
 
 fn open(path: &Path) -> Result<Opened, String> {
     let dir = DataDir::open(path, None, LOCK_WAIT).map_err(|error| error.to_string())?;
-    let mut disk = FileDisk::open(path, dir.log_dir()).map_err(|error| error.to_string())?;
+    let mut disk = FileDisk::with_log(path, dir.log_dir()).map_err(|error| error.to_string())?;
     let index = map::open(&mut disk, None, map::Limits::default()).map_err(|error| error.to_string())?;
     let applied = match index.generation {
         0 => EntryId::default(),
@@ -73,10 +73,12 @@ fn cut(path: &Path) -> Result<String, String> {
     if backup.exists() {
         return Err(format!("{} exists: move it away, it may hold the only copy", backup.display()));
     }
-    let mut copy = FileDisk::open(&backup, &backup.join("log")).map_err(|error| error.to_string())?;
+    let mut copy = FileDisk::with_log(&backup, &backup.join("log")).map_err(|error| error.to_string())?;
     let identity = Identity { cluster: dir.identity().cluster_id, member: dir.identity().member_id };
     let nonce = u64::from_le_bytes(crate::server::random());
     let config = Default::default();
-    let cut = inspect::cut(&mut disk, &mut copy, identity, applied, Voters::Single, config, nonce);
-    cut.map(|report| format!("{report}The log as it was is in {}.\n", backup.display())).map_err(|e| e.to_string())
+    let before = inspect::check(&mut disk, applied.index).map_err(|error| error.to_string())?;
+    inspect::cut(&mut disk, &mut copy, identity, applied, Voters::Single, config, nonce)
+        .map_err(|error| error.to_string())?;
+    Ok(format!("{before}The log was cut there. As it was, it is in {}.\n", backup.display()))
 }

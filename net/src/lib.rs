@@ -2,6 +2,9 @@
 //!
 //! The modules stand in the order a request passes them.
 
+/// Listening sockets.
+pub mod listen;
+
 /// HTTP/2 frames, streams and windows of one connection, sans-IO (RFC 9113).
 pub mod h2;
 

@@ -30,6 +30,9 @@ pub mod pcg;
 /// Files of a data directory, one blocking operation at a time.
 pub mod file;
 
+/// Log files through glommio.
+pub mod dma;
+
 /// Smallest unit of offset, length and memory alignment for direct IO, in bytes.
 pub const BLOCK_SIZE: usize = 4096;
 
