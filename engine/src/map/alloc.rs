@@ -133,6 +133,11 @@ impl Slots {
         self.live.get(no.0)
     }
 
+    /// Whether the page is live and in a durable checkpoint, given that none is out.
+    pub fn is_clean(&self, no: PageNo) -> bool {
+        self.live.get(no.0) && !self.dirty.get(no.0)
+    }
+
     /// The live pages.
     pub fn live(&self) -> &Bitmap {
         &self.live

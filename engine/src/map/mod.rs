@@ -83,6 +83,9 @@ mod checkpoint;
 // Pages from the file.
 mod load;
 
+// Clean pages out of memory.
+mod evict;
+
 // From a file to a writer.
 mod open;
 

@@ -9,7 +9,10 @@
 //!  In the mapping page `no` is unit `no`; frame `f` is unit `first_frame + f`.
 //! ```
 //!
-//! So a page is found by one load and one addition, without asking which kind of memory it is in. There is no second
+//! The top bit of an entry marks a page *cold*: the next one to be evicted unless a visit clears the bit first.
+//!
+//! So a page is found by one load and one addition, without asking which kind of memory it is in; one
+//! comparison tells apart the two rare cases, nowhere and cold. There is no second
 //! bitmap for "known resident in the mapping": a table entry points into the mapping only after the page was
 //! populated, locked and checked, and is 0 until then.
 //!
@@ -52,10 +55,16 @@ pub(super) struct Space {
     limits: Limits,
     /// Whether the file is mapped.
     mapped: bool,
+    /// Pages that are somewhere. Changed by the writer alone.
+    resident: AtomicU32,
     pub publication: Publication,
 }
 
 const NOWHERE: u32 = 0;
+const COLD: u32 = 1 << 31;
+
+// Units never reach the bit.
+const _: () = assert!((super::layout::SLOT_COUNT_MAX as u64) * 2 + (CHUNK_FRAMES as u64) < COLD as u64);
 
 impl Space {
     /// Reserves the range.
@@ -66,7 +75,15 @@ impl Space {
         let units = first_frame as usize + limits.frame_count_max as usize;
         let range = Range::reserve(units * PAGE_SIZE)?;
         let table = zeroed_table(limits.page_count_max as usize);
-        Ok(Space { range, table, first_frame, limits, mapped: false, publication })
+        Ok(Space {
+            range,
+            table,
+            first_frame,
+            limits,
+            mapped: false,
+            resident: AtomicU32::new(0),
+            publication,
+        })
     }
 
     /// Places the file over the first part of the range. Nothing may be in memory yet.
@@ -88,7 +105,7 @@ impl Space {
 
     /// Where the page is.
     pub fn place(&self, no: PageNo) -> Place {
-        match self.entry(no) {
+        match self.entry(no) & !COLD {
             NOWHERE => Place::Nowhere,
             unit if unit < self.first_frame => Place::Mapped,
             unit => Place::Frame(Frame(unit - self.first_frame)),
@@ -107,8 +124,44 @@ impl Space {
             }
             Place::Frame(frame) => self.first_frame + frame.0,
         };
+        let was_somewhere = self.entry(no) != NOWHERE;
         // Release: the bytes were written before; a reader acquires them with the entry (or with the root).
         self.table[no.0 as usize].store(unit, Ordering::Release);
+        self.count(was_somewhere, unit != NOWHERE);
+    }
+
+    /// Marks a page that is somewhere as cold. Only the writer calls this.
+    pub fn cool(&self, no: PageNo) {
+        let before = self.table[no.0 as usize].fetch_or(COLD, Ordering::Relaxed);
+        assert_ne!(before, NOWHERE, "{no:?} is nowhere and cannot cool");
+    }
+
+    /// Whether nobody visited the page since it cooled.
+    pub fn is_cold(&self, no: PageNo) -> bool {
+        self.entry(no) & COLD != 0
+    }
+
+    /// Makes a page that is still cold be nowhere; false if somebody visited it. Only the writer calls this. Its
+    /// memory may be in use until the epochs passed.
+    pub fn evict(&self, no: PageNo) -> bool {
+        let entry = self.entry(no);
+        let evicted = entry & COLD != 0
+            && self.table[no.0 as usize]
+                .compare_exchange(entry, NOWHERE, Ordering::Release, Ordering::Relaxed)
+                .is_ok();
+        self.count(evicted, false);
+        evicted
+    }
+
+    /// Pages that are somewhere.
+    pub fn resident(&self) -> u32 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, was_somewhere: bool, is_somewhere: bool) {
+        let count =
+            self.resident.load(Ordering::Relaxed) + u32::from(is_somewhere) - u32::from(was_somewhere);
+        self.resident.store(count, Ordering::Relaxed);
     }
 
     /// The page's bytes, or none if it is not in memory.
@@ -119,13 +172,31 @@ impl Space {
     ///   page belongs to a version the caller has pinned, or the caller is (borrowed from) the writer, which alone
     ///   hands memory out.
     pub unsafe fn page(&self, no: PageNo) -> Option<&Page> {
-        let unit = self.entry(no);
-        if unit == NOWHERE {
-            return None;
+        let mut unit = self.entry(no);
+        // Nowhere or cold, in one comparison.
+        if unit.wrapping_sub(1) >= COLD - 1 {
+            unit = self.warm(no, unit)?;
         }
         // SAFETY: entries point at whole opened units inside the range, aligned to a page; that the bytes do not
         // change is the caller's duty.
         Some(unsafe { self.range.unit(unit).cast::<Page>().as_ref() })
+    }
+
+    /// Clears the mark of a cold page, and says where the page is.
+    #[cold]
+    fn warm(&self, no: PageNo, entry: u32) -> Option<u32> {
+        if entry == NOWHERE {
+            return None;
+        }
+        // If the writer was faster and evicted the page, the place is good all the same until the epochs passed. An
+        // exchange also hands on what the entry's own store released.
+        let _ = self.table[no.0 as usize].compare_exchange(
+            entry,
+            entry & !COLD,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        Some(entry & !COLD)
     }
 
     /// The bytes of a frame, for writing.
@@ -160,6 +231,16 @@ impl Space {
             "{count} pages from {first:?} are beyond the range"
         );
         self.range.populate(first.0, count)
+    }
+
+    /// Undoes [`Space::populate`]: the pages may leave memory. None of them is placed in the mapping, nor will be
+    /// without another populate.
+    pub fn depopulate(&self, first: PageNo, count: u32) {
+        assert!(
+            self.mapped && first.0 + count <= self.limits.page_count_max,
+            "{first:?} is not in a mapping"
+        );
+        self.range.depopulate(first.0, count);
     }
 
     /// Bytes of a page in the mapping, whatever the table says.
@@ -307,6 +388,16 @@ impl Range {
         }
         Ok(())
     }
+
+    fn depopulate(&self, first: u32, count: u32) {
+        let (start, len) = (self.unit(first).as_ptr(), count as usize * PAGE_SIZE);
+        // SAFETY: the units lie in our own mapping of a file, which is read-only: unlocking and dropping its pages
+        // changes no bytes, the next touch reads them again.
+        unsafe {
+            libc::munlock(start.cast_const().cast(), len);
+            libc::madvise(start.cast(), len, libc::MADV_DONTNEED);
+        }
+    }
 }
 
 #[cfg(not(miri))]
@@ -339,6 +430,10 @@ impl Range {
     }
 
     fn populate(&self, _: u32, _: u32) -> Result<(), Unpopulated> {
+        unreachable!("nothing can be mapped under Miri")
+    }
+
+    fn depopulate(&self, _: u32, _: u32) {
         unreachable!("nothing can be mapped under Miri")
     }
 }

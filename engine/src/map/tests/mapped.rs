@@ -158,3 +158,46 @@ fn rot_and_a_cut_file_are_errors_and_no_signal() {
     let start = format!("reading index.db, page {}, offset {}", window.0, window.0 as usize * PAGE_SIZE);
     assert!(error.to_string().starts_with(&start), "{error}");
 }
+
+#[test]
+fn windows_are_evicted_as_a_whole_once_cold_and_found_again() {
+    let mut disk = FileDisk::new("evict");
+    let mut writer = disk.open().writer;
+    let mut loader = Loader::new();
+    let root = build(&mut writer, &(0..200).collect::<Vec<_>>());
+    writer.publish(root, [0; TAG_WORDS]);
+    checkpoint(&mut disk, &mut writer);
+    writer.reclaim();
+    assert_eq!(writer.usage().resident, 201);
+
+    // The first round cools, the second evicts; the root's window is visited in between.
+    let reader = writer.reader();
+    let leaves = children(writer.page(root).unwrap());
+    let guard = reader.pin();
+    let held = guard.page(leaves[0]).unwrap();
+    for _ in 0..2 {
+        writer.page(root).unwrap();
+        for base in (0..=writer.usage().file).step_by(64) {
+            writer.pass(base);
+        }
+    }
+    assert!(guard.page(leaves[0]).is_err() && writer.page(root).is_ok());
+    writer.reclaim();
+    assert_eq!(
+        u64::from_le_bytes(held[16..24].try_into().unwrap()),
+        0,
+        "a reader that had the page keeps it"
+    );
+    drop(guard);
+    writer.reclaim();
+    assert!(writer.usage().resident < 70, "{:?}", writer.usage());
+
+    assert_eq!(loader.load(&mut writer, &mut disk, leaves[0]), Ok(Wanted::Ready));
+    assert_eq!(writer.page(leaves[0]).unwrap()[16], 0);
+    writer.evict(0);
+    assert_eq!(writer.usage().resident, 0);
+    while let Err(miss) = values(&writer, root) {
+        loader.load(&mut writer, &mut disk, miss.page).unwrap();
+    }
+    assert_eq!(values(&writer, root).unwrap(), (0..200).collect::<Vec<_>>());
+}
