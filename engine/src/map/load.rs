@@ -14,7 +14,8 @@ use std::sync::Arc;
 use super::MapError;
 use super::layout;
 use super::page::{PAGE_SIZE, Page, PageNo};
-use super::space::{Place, Space, Unpopulated};
+use super::range::Unpopulated;
+use super::space::{Place, Space};
 use super::writer::Writer;
 use crate::disk::{Disk, FileName, Op, Outcome, Output, Owner, Token};
 

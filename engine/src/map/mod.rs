@@ -56,7 +56,10 @@ pub mod bitmap;
 // Publication of versions, and who still reads which.
 pub mod epoch;
 
-// The address space: mapping, frames, and the table that finds pages in them.
+// Addresses reserved, opened and mapped: the system calls.
+mod range;
+
+// Mapping and frames in one range, and the table that finds pages in them.
 mod space;
 
 // Anonymous memory for pages.
@@ -125,7 +128,7 @@ impl Limits {
         let slots = layout::FIRST_PAGE + 1..=layout::SLOT_COUNT_MAX;
         assert!(slots.contains(&self.page_count_max), "page_count_max {}", self.page_count_max);
         let frames = self.frame_count_max;
-        assert!(frames > 0 && frames.is_multiple_of(space::CHUNK_FRAMES), "frame_count_max {frames}");
+        assert!(frames > 0 && frames.is_multiple_of(range::CHUNK_UNITS), "frame_count_max {frames}");
         assert!(frames <= layout::SLOT_COUNT_MAX, "frame_count_max {frames}");
     }
 }

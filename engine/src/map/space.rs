@@ -11,23 +11,16 @@
 //!
 //! The top bit of an entry marks a page *cold*: the next one to be evicted unless a visit clears the bit first.
 //!
-//! So a page is found by one load and one addition, without asking which kind of memory it is in; one
-//! comparison tells apart the two rare cases, nowhere and cold. There is no second
-//! bitmap for "known resident in the mapping": a table entry points into the mapping only after the page was
-//! populated, locked and checked, and is 0 until then.
-//!
-//! The range is reserved without access rights, which costs nothing, and opened chunk by chunk. Under Miri it is an
-//! ordinary allocation, so everything but the mapping itself runs there.
+//! So a page is found by one load and one addition, without asking which kind of memory it is in; one comparison tells
+//! apart the two rare cases, nowhere and cold. There is no second bitmap for "known resident in the mapping": a table
+//! entry points into the mapping only after the page was populated, locked and checked, and is 0 until then.
 
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Limits;
 use super::epoch::Publication;
 use super::page::{PAGE_SIZE, Page, PageNo};
-
-/// Frames opened, and faulted in, at a time: 2 MiB, a huge page where the system grants one.
-pub(super) const CHUNK_FRAMES: u32 = 512;
+use super::range::{CHUNK_UNITS, Range, Unpopulated};
 
 /// Index of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,16 +57,16 @@ const NOWHERE: u32 = 0;
 const COLD: u32 = 1 << 31;
 
 // Units never reach the bit.
-const _: () = assert!((super::layout::SLOT_COUNT_MAX as u64) * 2 + (CHUNK_FRAMES as u64) < COLD as u64);
+const _: () = assert!((super::layout::SLOT_COUNT_MAX as u64) * 2 + (CHUNK_UNITS as u64) < COLD as u64);
 
 impl Space {
     /// Reserves the range.
     pub fn reserve(limits: Limits, publication: Publication) -> std::io::Result<Space> {
         limits.check();
         // Frames start on a chunk boundary, so that chunks can be huge pages.
-        let first_frame = limits.page_count_max.next_multiple_of(CHUNK_FRAMES);
+        let first_frame = limits.page_count_max.next_multiple_of(CHUNK_UNITS);
         let units = first_frame as usize + limits.frame_count_max as usize;
-        let range = Range::reserve(units * PAGE_SIZE)?;
+        let range = Range::reserve(units)?;
         let table = zeroed_table(limits.page_count_max as usize);
         Ok(Space {
             range,
@@ -88,7 +81,7 @@ impl Space {
 
     /// Places the file over the first part of the range. Nothing may be in memory yet.
     pub fn map_file(&mut self, file: &std::fs::File) -> std::io::Result<()> {
-        self.range.map_file(file, self.limits.page_count_max as usize * PAGE_SIZE)?;
+        self.range.map_file(file, self.limits.page_count_max as usize)?;
         self.mapped = true;
         Ok(())
     }
@@ -177,7 +170,7 @@ impl Space {
         if unit.wrapping_sub(1) >= COLD - 1 {
             unit = self.warm(no, unit)?;
         }
-        // SAFETY: entries point at whole opened units inside the range, aligned to a page; that the bytes do not
+        // SAFETY: entries are units inside the range, opened or populated, aligned to a page; that the bytes do not
         // change is the caller's duty.
         Some(unsafe { self.range.unit(unit).cast::<Page>().as_ref() })
     }
@@ -209,16 +202,17 @@ impl Space {
         reason = "frames are handed out one by one; exclusive use is the caller's duty"
     )]
     pub unsafe fn frame_mut(&self, frame: Frame) -> &mut Page {
-        debug_assert!(frame.0 < self.limits.frame_count_max, "{frame:?} is beyond the range");
-        // SAFETY: the unit lies inside the range and is open; exclusive use is the caller's duty.
+        assert!(frame.0 < self.limits.frame_count_max, "{frame:?} is beyond the range");
+        // SAFETY: the unit lies inside the range, as just asserted; that it is open, and exclusive use, is the caller's
+        // duty.
         unsafe { self.range.unit(self.first_frame + frame.0).cast::<Page>().as_mut() }
     }
 
     /// Opens a chunk of frames for use and faults its memory in. May take milliseconds.
     pub fn open_chunk(&self, first: Frame) -> std::io::Result<()> {
-        assert!(first.0.is_multiple_of(CHUNK_FRAMES), "{first:?} does not start a chunk");
-        assert!(first.0 + CHUNK_FRAMES <= self.limits.frame_count_max, "{first:?} is beyond the range");
-        self.range.open(self.first_frame + first.0, CHUNK_FRAMES)
+        assert!(first.0.is_multiple_of(CHUNK_UNITS), "{first:?} does not start a chunk");
+        assert!(first.0 + CHUNK_UNITS <= self.limits.frame_count_max, "{first:?} is beyond the range");
+        self.range.open(self.first_frame + first.0, CHUNK_UNITS)
     }
 
     /// Faults in `count` pages of the mapping from `first` on and locks them in memory.
@@ -257,7 +251,7 @@ impl Space {
     /// Where the mapping lies in memory: what a SIGBUS handler needs to name the page.
     pub fn locator(&self) -> Locator {
         let len = if self.mapped { self.limits.page_count_max as usize * PAGE_SIZE } else { 0 };
-        Locator { start: self.range.base.as_ptr() as usize, len }
+        Locator { start: self.range.start(), len }
     }
 
     fn entry(&self, no: PageNo) -> u32 {
@@ -283,165 +277,9 @@ impl Locator {
     }
 }
 
-/// Why pages of the mapping are not resident.
-#[derive(Debug)]
-pub(super) enum Unpopulated {
-    /// The file could not be read.
-    Read(std::io::Error),
-    /// The memory may not be locked (RLIMIT_MEMLOCK, or too many mappings).
-    Unlockable,
-}
-
 /// `len` zeroed entries, untouched until used.
 fn zeroed_table(len: usize) -> Box<[AtomicU32]> {
     let zeroes = vec![0u32; len].into_boxed_slice();
     // SAFETY: AtomicU32 has the size, alignment and bit validity of u32, and the box is the only owner.
     unsafe { Box::from_raw(Box::into_raw(zeroes) as *mut [AtomicU32]) }
-}
-
-/// A reserved range of addresses.
-#[derive(Debug)]
-struct Range {
-    base: NonNull<u8>,
-    #[cfg(not(miri))]
-    reservation: NonNull<u8>,
-    #[cfg(not(miri))]
-    reserved: usize,
-    #[cfg(miri)]
-    len: usize,
-}
-
-// SAFETY: the range is plain memory; who reads and writes which part of it when is settled by the duties of the
-// unsafe functions above, which hold across threads.
-unsafe impl Send for Range {}
-// SAFETY: as for Send; all methods take `&self` and are system calls or address arithmetic.
-unsafe impl Sync for Range {}
-
-const CHUNK_BYTES: usize = CHUNK_FRAMES as usize * PAGE_SIZE;
-
-impl Range {
-    /// Address of a unit. It is inside the range as long as `unit` is.
-    fn unit(&self, unit: u32) -> NonNull<u8> {
-        // SAFETY: callers pass units inside the range (table entries and asserted frame numbers), so the sum stays
-        // inside the one reservation.
-        unsafe { self.base.add(unit as usize * PAGE_SIZE) }
-    }
-}
-
-#[cfg(not(miri))]
-impl Range {
-    fn reserve(len: usize) -> std::io::Result<Range> {
-        let reserved = len + CHUNK_BYTES;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let address = unsafe { libc::mmap(std::ptr::null_mut(), reserved, libc::PROT_NONE, flags, -1, 0) };
-        if address == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        let reservation = NonNull::new(address.cast::<u8>()).expect("the kernel never places a mapping at 0");
-        let skip = reservation.as_ptr().align_offset(CHUNK_BYTES);
-        assert!(skip < CHUNK_BYTES, "alignment skips {skip} bytes");
-        // SAFETY: `skip` is below the CHUNK_BYTES by which the reservation is longer than the range.
-        let base = unsafe { reservation.add(skip) };
-        Ok(Range { base, reservation, reserved })
-    }
-
-    fn open(&self, first: u32, count: u32) -> std::io::Result<()> {
-        let (start, len) = (self.unit(first).as_ptr().cast(), count as usize * PAGE_SIZE);
-        // SAFETY: the units lie inside our own reservation, and giving them rights changes no bytes.
-        if unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // Both are advice: on an older kernel or without huge pages the first touch pays.
-        // SAFETY: as above; neither call changes bytes, it only backs untouched zeroes with memory.
-        unsafe {
-            libc::madvise(start, len, libc::MADV_HUGEPAGE);
-            libc::madvise(start, len, libc::MADV_POPULATE_WRITE);
-        }
-        Ok(())
-    }
-
-    fn map_file(&self, file: &std::fs::File, len: usize) -> std::io::Result<()> {
-        use std::os::fd::AsRawFd;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        let start = self.base.as_ptr().cast();
-        // SAFETY: replaces the first part of our own reservation, where nothing is in use yet; the range is longer
-        // than `len`, and `file` stays open for the duration of the call, which is all the kernel needs.
-        let address = unsafe { libc::mmap(start, len, libc::PROT_READ, flags, file.as_raw_fd(), 0) };
-        if address == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: advice on our own mapping. Random: a populate brings in what it names and nothing around it.
-        unsafe { libc::madvise(start, len, libc::MADV_RANDOM) };
-        Ok(())
-    }
-
-    fn populate(&self, first: u32, count: u32) -> Result<(), Unpopulated> {
-        let (start, len) = (self.unit(first).as_ptr(), count as usize * PAGE_SIZE);
-        // SAFETY: the units lie in our own mapping; populating and locking change no bytes.
-        if unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_READ) } != 0 {
-            return Err(Unpopulated::Read(std::io::Error::last_os_error()));
-        }
-        // SAFETY: as above.
-        if unsafe { libc::mlock(start.cast_const().cast(), len) } != 0 {
-            return Err(Unpopulated::Unlockable);
-        }
-        Ok(())
-    }
-
-    fn depopulate(&self, first: u32, count: u32) {
-        let (start, len) = (self.unit(first).as_ptr(), count as usize * PAGE_SIZE);
-        // SAFETY: the units lie in our own mapping of a file, which is read-only: unlocking and dropping its pages
-        // changes no bytes, the next touch reads them again.
-        unsafe {
-            libc::munlock(start.cast_const().cast(), len);
-            libc::madvise(start.cast(), len, libc::MADV_DONTNEED);
-        }
-    }
-}
-
-#[cfg(not(miri))]
-impl Drop for Range {
-    fn drop(&mut self) {
-        // SAFETY: unmaps exactly what `reserve` mapped; the last owner is gone, so no reference into it is left.
-        let outcome = unsafe { libc::munmap(self.reservation.as_ptr().cast(), self.reserved) };
-        debug_assert_eq!(outcome, 0, "unmapping our own range failed");
-    }
-}
-
-#[cfg(miri)]
-impl Range {
-    fn layout(len: usize) -> std::alloc::Layout {
-        std::alloc::Layout::from_size_align(len, PAGE_SIZE).expect("test limits are small")
-    }
-
-    fn reserve(len: usize) -> std::io::Result<Range> {
-        // SAFETY: limits are checked to be above zero.
-        let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(Range::layout(len)) }).expect("memory");
-        Ok(Range { base, len })
-    }
-
-    fn open(&self, _: u32, _: u32) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn map_file(&self, _: &std::fs::File, _: usize) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    fn populate(&self, _: u32, _: u32) -> Result<(), Unpopulated> {
-        unreachable!("nothing can be mapped under Miri")
-    }
-
-    fn depopulate(&self, _: u32, _: u32) {
-        unreachable!("nothing can be mapped under Miri")
-    }
-}
-
-#[cfg(miri)]
-impl Drop for Range {
-    fn drop(&mut self) {
-        // SAFETY: the pointer came from `alloc_zeroed` with the same layout.
-        unsafe { std::alloc::dealloc(self.base.as_ptr(), Range::layout(self.len)) }
-    }
 }
