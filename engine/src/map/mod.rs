@@ -20,6 +20,8 @@
 //!   is a [`page::Miss`], given to the [`Loader`].
 //! - A published page never changes. Its memory is reused when no pinned version and no running checkpoint reaches
 //!   it, its slot when moreover neither durable meta page does.
+//! - Memory is bounded by the caller: [`Writer::evict`] takes clean pages out of it, frames are recycled and never given
+//!   back to the system.
 //! - The caller's part, which no type can check: a page is retired exactly when the next version does not reach it,
 //!   and pages are looked up by numbers found in the pinned version. [`Writer::walk`] checks the first in tests.
 //! - After an error from the disk, or damage, nothing is retried and the process ends.

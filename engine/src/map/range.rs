@@ -36,6 +36,7 @@ unsafe impl Send for Range {}
 // SAFETY: as for Send; all methods take `&self` and are system calls or address arithmetic.
 unsafe impl Sync for Range {}
 
+#[cfg(not(miri))]
 const CHUNK_BYTES: usize = CHUNK_UNITS as usize * PAGE_SIZE;
 
 impl Range {
@@ -53,16 +54,6 @@ impl Range {
         debug_assert!((unit as usize) < self.units, "unit {unit} is beyond {} units", self.units);
         // SAFETY: inside the range by the caller's duty, so the sum stays inside the one reservation.
         unsafe { self.base.add(unit as usize * PAGE_SIZE) }
-    }
-
-    /// Address and length in bytes of some units, for a system call.
-    fn stretch(&self, first: u32, count: u32) -> (*mut libc::c_void, usize) {
-        assert!(
-            first as usize + count as usize <= self.units,
-            "{count} units from {first} are beyond the range"
-        );
-        // SAFETY: inside the range, as just asserted.
-        (unsafe { self.unit(first) }.as_ptr().cast(), count as usize * PAGE_SIZE)
     }
 }
 
@@ -149,6 +140,16 @@ impl Range {
             libc::munlock(start, len);
             libc::madvise(start, len, libc::MADV_DONTNEED);
         }
+    }
+
+    /// Address and length in bytes of some units, for a system call.
+    fn stretch(&self, first: u32, count: u32) -> (*mut libc::c_void, usize) {
+        assert!(
+            first as usize + count as usize <= self.units,
+            "{count} units from {first} are beyond the range"
+        );
+        // SAFETY: inside the range, as just asserted.
+        (unsafe { self.unit(first) }.as_ptr().cast(), count as usize * PAGE_SIZE)
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::page::{PAGE_SIZE, PageNo, ReadPages};
 use super::super::{Load, Loader, MapError, Opened, TAG_WORDS, Wanted, Writer, open};
-use super::toy::{LIMITS, build, change, children, pinned_values, values};
+use super::toy::{LIMITS, build, change, children, values};
 use crate::disk::{Disk, DiskError, FileName, Op, Outcome, Output};
 
 /// One index file in the directory for temporary files, removed at the end.
@@ -27,12 +27,10 @@ impl FileDisk {
         self.file.as_ref().expect("the file was created")
     }
 
-    /// The writing handle and one for the mapping.
+    /// Opens the index with a mapping, the first time creating it.
     pub fn open(&mut self) -> Opened {
-        if self.file.is_none() {
-            open(self, None, LIMITS).expect("the file is created");
-        }
-        let mapping = self.file().try_clone().unwrap();
+        let path = self.path.clone();
+        let mapping = move || File::options().read(true).open(&path);
         open(self, Some(&mapping), LIMITS).expect("the index opens")
     }
 }
@@ -110,7 +108,8 @@ fn pages_move_to_the_mapping_once_durable_and_their_frames_come_back() {
         root = change(&mut writer, root, generation * 7 % 100, Some(generation as u64));
         writer.publish(root, [0; TAG_WORDS]);
         checkpoint(&mut disk, &mut writer);
-        assert_eq!(pinned_values(&reader.pin()), values(&writer, root).unwrap());
+        let guard = reader.pin();
+        assert_eq!(values(&guard, guard.root().unwrap()), values(&writer, root));
     }
     writer.reclaim();
     assert_eq!(frames_in_use(&writer), 0);
