@@ -69,6 +69,7 @@ pub fn run_cases(reference: &Binary, subject: &Binary, only: Option<&str>) -> Re
         for case in cases {
             pair.begin(case.rows);
             (case.run)(&mut pair);
+            pair.revive();
             report.add(case.rows, pair.take_findings());
         }
         let seconds = start.elapsed().as_secs_f64();

@@ -22,6 +22,13 @@ pub struct Finding {
     pub difference: String,
 }
 
+impl Finding {
+    /// Both findings as one.
+    pub fn and(self, other: Finding) -> Finding {
+        Finding { difference: format!("{}\n{}", self.difference, other.difference), ..self }
+    }
+}
+
 /// One of the two.
 #[derive(Debug)]
 struct Side {
@@ -94,10 +101,39 @@ impl Pair {
         }
     }
 
+    /// Writes down a server that ended by itself, with its last words, and starts it again on its data, so that one
+    /// crash does not hide what the other cases would find.
+    pub fn revive(&mut self) {
+        for index in 0..2 {
+            let Side { binary, server, .. } = &mut self.sides[index];
+            if server.is_running() {
+                continue;
+            }
+            let log = server.log();
+            let words = log[log.len().saturating_sub(LAST_WORDS)..].join("\n");
+            let name = binary.name.clone();
+            let revived = server.kill_and_restart(binary).map_err(|error| error.to_string());
+            let revived = revived.and_then(|()| {
+                self.sides[index].conn =
+                    Conn::open(self.sides[index].server.client()).map_err(|e| e.to_string())?;
+                Ok(())
+            });
+            self.note(
+                "",
+                format!("{name} ended by itself (started again: {revived:?}); its last words:\n{words}"),
+            );
+        }
+    }
+
     /// From here on, findings belong to `rows`.
     pub fn begin(&mut self, rows: &[&str]) {
         self.rows = rows.iter().map(|&row| row.to_owned()).collect();
         self.step = 0;
+    }
+
+    /// Whether nothing was found since the last [`Pair::take_findings`].
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
     }
 
     /// All findings so far; they are taken out.
@@ -111,6 +147,10 @@ impl Pair {
         self.step += 1;
         let [expected, found] = self.sides.each_mut().map(|side| side.call(&call));
         self.compare(&terse(&call), &expected, &found);
+        if let Outcome::Broken(text) = &expected {
+            // Two servers that break alike prove nothing.
+            self.note(&terse(&call), format!("reference: {text}"));
+        }
         expected
     }
 
@@ -225,6 +265,7 @@ impl Pair {
     }
 }
 
+const LAST_WORDS: usize = 6;
 const LINES_MAX: usize = 8;
 const TEXT_MAX: usize = 600;
 
