@@ -1,6 +1,8 @@
 //! Two servers side by side: every call goes to both, the reference first, and what differs is written down.
 
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::server::{Binary, Server, StartError};
 use crate::wire::{Answer, Conn, Request};
@@ -56,6 +58,12 @@ impl Side {
         Ok(())
     }
 
+    fn is_settled(&self) -> io::Result<bool> {
+        let answer = http1(self.server.client(), "GET", "/version", &[])?;
+        let versions = serde_json::from_str::<serde_json::Value>(&answer.body).unwrap_or_default();
+        Ok(versions["storage"].is_string() && versions["storage"] == versions["etcdcluster"])
+    }
+
     fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
         let result = self.conn.exchange(request);
         if !matches!(&result, Ok(Answer { end: crate::wire::End::Stream | crate::wire::End::Reset(_), .. })) {
@@ -89,6 +97,17 @@ impl Pair {
         let reference = Side::start(reference, flags)?;
         let subject = Side::start(subject, flags)?;
         Ok(Pair { sides: [reference, subject], rows: Vec::new(), step: 0, findings: Vec::new() })
+    }
+
+    /// Waits until both have decided on their versions: etcd raises that of its storage only after a while.
+    pub fn settle(&self) -> io::Result<()> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        for side in &self.sides {
+            while !side.is_settled()? && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
     }
 
     /// Stops both in the ordinary way and starts them again on their data.
@@ -265,6 +284,7 @@ impl Pair {
     }
 }
 
+const SETTLE_MAX: Duration = Duration::from_secs(8);
 const LAST_WORDS: usize = 6;
 const LINES_MAX: usize = 8;
 const TEXT_MAX: usize = 600;
