@@ -1,6 +1,8 @@
 //! Two servers side by side: every call goes to both, the reference first, and what differs is written down.
 
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::server::{Binary, Server, StartError};
 use crate::wire::{Answer, Conn, Request};
@@ -20,6 +22,13 @@ pub struct Finding {
     pub call: String,
     /// What differs, line by line.
     pub difference: String,
+}
+
+impl Finding {
+    /// Both findings as one.
+    pub fn and(self, other: Finding) -> Finding {
+        Finding { difference: format!("{}\n{}", self.difference, other.difference), ..self }
+    }
 }
 
 /// One of the two.
@@ -47,6 +56,12 @@ impl Side {
         self.server.restart(&self.binary)?;
         self.conn = Conn::open(self.server.client())?;
         Ok(())
+    }
+
+    fn is_settled(&self) -> io::Result<bool> {
+        let answer = http1(self.server.client(), "GET", "/version", &[])?;
+        let versions = serde_json::from_str::<serde_json::Value>(&answer.body).unwrap_or_default();
+        Ok(versions["storage"].is_string() && versions["storage"] == versions["etcdcluster"])
     }
 
     fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
@@ -84,6 +99,17 @@ impl Pair {
         Ok(Pair { sides: [reference, subject], rows: Vec::new(), step: 0, findings: Vec::new() })
     }
 
+    /// Waits until both have decided on their versions: etcd raises that of its storage only after a while.
+    pub fn settle(&self) -> io::Result<()> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        for side in &self.sides {
+            while !side.is_settled()? && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
     /// Stops both in the ordinary way and starts them again on their data.
     pub fn restart(&mut self) {
         self.step += 1;
@@ -94,10 +120,39 @@ impl Pair {
         }
     }
 
+    /// Writes down a server that ended by itself, with its last words, and starts it again on its data, so that one
+    /// crash does not hide what the other cases would find.
+    pub fn revive(&mut self) {
+        for index in 0..2 {
+            let Side { binary, server, .. } = &mut self.sides[index];
+            if server.is_running() {
+                continue;
+            }
+            let log = server.log();
+            let words = log[log.len().saturating_sub(LAST_WORDS)..].join("\n");
+            let name = binary.name.clone();
+            let revived = server.kill_and_restart(binary).map_err(|error| error.to_string());
+            let revived = revived.and_then(|()| {
+                self.sides[index].conn =
+                    Conn::open(self.sides[index].server.client()).map_err(|e| e.to_string())?;
+                Ok(())
+            });
+            self.note(
+                "",
+                format!("{name} ended by itself (started again: {revived:?}); its last words:\n{words}"),
+            );
+        }
+    }
+
     /// From here on, findings belong to `rows`.
     pub fn begin(&mut self, rows: &[&str]) {
         self.rows = rows.iter().map(|&row| row.to_owned()).collect();
         self.step = 0;
+    }
+
+    /// Whether nothing was found since the last [`Pair::take_findings`].
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
     }
 
     /// All findings so far; they are taken out.
@@ -111,6 +166,10 @@ impl Pair {
         self.step += 1;
         let [expected, found] = self.sides.each_mut().map(|side| side.call(&call));
         self.compare(&terse(&call), &expected, &found);
+        if let Outcome::Broken(text) = &expected {
+            // Two servers that break alike prove nothing.
+            self.note(&terse(&call), format!("reference: {text}"));
+        }
         expected
     }
 
@@ -225,6 +284,8 @@ impl Pair {
     }
 }
 
+const SETTLE_MAX: Duration = Duration::from_secs(8);
+const LAST_WORDS: usize = 6;
 const LINES_MAX: usize = 8;
 const TEXT_MAX: usize = 600;
 
