@@ -95,7 +95,7 @@ impl Applying {
         op: Op<'_>,
     ) -> Result<Progress<Answer>, Cold> {
         if self.step.is_none() {
-            if let Err(error) = txn::check_op(&store.building(), &op)? {
+            if let Err(error) = txn::check_single(&store.building(), &op)? {
                 return Ok(Progress::Done(Err(error)));
             }
             self.step = Some(Step::new(store, &op)?);
@@ -146,7 +146,8 @@ fn gate<W: WritePages>(store: &Store<W>, write: &Write<'_>) -> Option<ApiError> 
     let (writes, grows) = match write {
         Write::Put(_) => (true, true),
         Write::DeleteRange(_) | Write::Compact(_) => (true, false),
-        Write::Txn(txn) => (txn::has_writes(txn), txn::has_puts(txn)),
+        // One that was proposed counts as a write, even if its nested transactions only read.
+        Write::Txn(txn) => (true, txn::has_puts(txn)),
         Write::Alarm(_) => (false, false),
     };
     if writes && store.has_alarm(AlarmKind::Corrupt) {

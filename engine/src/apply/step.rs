@@ -58,17 +58,16 @@ impl Step {
         budget: &mut Budget,
         op: &Op<'_>,
     ) -> Result<Progress<OpAnswer>, Cold> {
-        let answer = match (self, op) {
-            (Step::Range(task), _) => match task.advance(&store.building(), budget)? {
-                Progress::Done(answer) => OpAnswer::Range(answer),
-                Progress::More => return Ok(Progress::More),
-            },
+        Ok(Progress::Done(match (self, op) {
+            (Step::Range(task), _) => {
+                return Ok(task.advance(&store.building(), budget)?.map(OpAnswer::Range));
+            }
+            (Step::AtOnce, _) if !budget.spend() => return Ok(Progress::More),
             (Step::AtOnce, Op::Range(range)) => {
                 let answer = range::read_one(&store.building(), range)?;
                 OpAnswer::Range(answer.expect("the revision was checked"))
             }
             (Step::AtOnce, Op::Put(put)) => {
-                budget.spend();
                 let prev = store.put(put)?;
                 OpAnswer::Put(PutAnswer {
                     revision: store.next_revision(),
@@ -83,17 +82,8 @@ impl Step {
                 OpAnswer::DeleteRange(DeleteAnswer { revision: store.seen_revision(), deleted, prev })
             }
             (step, op) => unreachable!("{step:?} was not begun with {op:?}"),
-        };
-        Ok(Progress::Done(with_seen_revision(answer, store)))
+        }))
     }
-}
-
-/// Inside a transaction a range shows the revision of the changes before it.
-fn with_seen_revision<W: WritePages>(mut answer: OpAnswer, store: &Store<W>) -> OpAnswer {
-    if let OpAnswer::Range(range) = &mut answer {
-        range.revision = store.seen_revision();
-    }
-    answer
 }
 
 impl Deleting {

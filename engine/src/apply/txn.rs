@@ -112,13 +112,22 @@ pub fn check<R: ReadPages>(
 }
 
 /// Checks one operation against the state before the transaction.
-pub fn check_op<R: ReadPages>(view: &View<'_, R>, op: &Op<'_>) -> Result<Result<(), ApiError>, Cold> {
+fn check_op<R: ReadPages>(view: &View<'_, R>, op: &Op<'_>) -> Result<Result<(), ApiError>, Cold> {
     match op {
         Op::Range(range) => Ok(check_revision(view, range.revision)),
-        Op::Put(put) => check_put(view, put),
+        // etcd asks for the key first here, and for the lease first outside a transaction.
+        Op::Put(put) => Ok(check_kept(view, put)?.and_then(|()| check_lease(put))),
         Op::DeleteRange(_) => Ok(Ok(())),
         Op::Txn(_) => unreachable!("a nested transaction is checked operation by operation"),
         Op::Unset => Ok(Err(ApiError::KeyNotFound)),
+    }
+}
+
+/// Checks a put or delete outside a transaction.
+pub fn check_single<R: ReadPages>(view: &View<'_, R>, op: &Op<'_>) -> Result<Result<(), ApiError>, Cold> {
+    match op {
+        Op::Put(put) => check_lease(put).map_or_else(|error| Ok(Err(error)), |()| check_kept(view, put)),
+        op => check_op(view, op),
     }
 }
 
@@ -132,12 +141,15 @@ fn check_revision<R>(view: &View<'_, R>, asked: i64) -> Result<(), ApiError> {
     }
 }
 
-fn check_put<R: ReadPages>(view: &View<'_, R>, put: &Put<'_>) -> Result<Result<(), ApiError>, Cold> {
-    if (put.ignore_value || put.ignore_lease) && view.get(put.key)?.is_none() {
-        return Ok(Err(ApiError::KeyNotFound));
-    }
-    // Leases can be granted from the next milestone on; until then there is none to attach to.
-    Ok(if put.lease == LeaseId::NONE { Ok(()) } else { Err(ApiError::LeaseNotFound) })
+/// A put that keeps something of a key needs the key.
+fn check_kept<R: ReadPages>(view: &View<'_, R>, put: &Put<'_>) -> Result<Result<(), ApiError>, Cold> {
+    let keeps = put.ignore_value || put.ignore_lease;
+    Ok(if keeps && view.get(put.key)?.is_none() { Err(ApiError::KeyNotFound) } else { Ok(()) })
+}
+
+/// Leases can be granted from the next milestone on; until then there is none to attach to.
+fn check_lease(put: &Put<'_>) -> Result<(), ApiError> {
+    if put.lease == LeaseId::NONE { Ok(()) } else { Err(ApiError::LeaseNotFound) }
 }
 
 /// The operations on the path, nested ones in their place, in order of execution.
@@ -177,19 +189,10 @@ fn fill(
     TxnAnswer { revision, succeeded: choice.succeeded, ops: ops.collect() }
 }
 
-/// Whether any branch could change the store.
-pub fn has_writes(txn: &Txn<'_>) -> bool {
-    any_op(txn, |op| matches!(op, Op::Put(_) | Op::DeleteRange(_)))
-}
-
 /// Whether any branch could make the store grow.
 pub fn has_puts(txn: &Txn<'_>) -> bool {
-    any_op(txn, |op| matches!(op, Op::Put(_)))
-}
-
-fn any_op(txn: &Txn<'_>, is: fn(&Op<'_>) -> bool) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| match op {
-        Op::Txn(nested) => any_op(nested, is),
-        op => is(op),
+        Op::Txn(nested) => has_puts(nested),
+        op => matches!(op, Op::Put(_)),
     })
 }

@@ -67,7 +67,7 @@ impl<W: WritePages> Store<W> {
 
     /// What the open transaction sees: everything before it, and its own changes.
     pub fn building(&self) -> View<'_, W> {
-        self.view_of(self.index.root(), self.building)
+        self.view_of(self.index.root(), State { revision: self.seen_revision(), ..self.building })
     }
 
     fn view_of(&self, root: Root, state: State) -> View<'_, W> {

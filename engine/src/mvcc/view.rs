@@ -101,8 +101,10 @@ impl<'a, R: ReadPages> View<'a, R> {
     }
 
     /// The version of a key that exists at `at`, given its newest one.
+    ///
+    /// Records tell, not revisions: `at` may lie inside an open transaction, which goes on under the same revision.
     pub fn version_at(&self, key: &[u8], newest: &KeyEntry, at: At) -> Result<Option<Found>, Cold> {
-        if newest.modified <= at.revision {
+        if newest.seq <= at.last {
             return Ok(newest.is_live().then(|| Found::of_entry(key, newest)));
         }
         let Some(record) = self.history.version_at(newest.seq, at.last)? else { return Ok(None) };
