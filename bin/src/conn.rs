@@ -23,7 +23,7 @@ use net::http::{io::Rewind, io::Stream, serve};
 
 use crate::http::Checks;
 use crate::node::{Cores, Node};
-use crate::wake::Wake;
+use crate::wake::{Wake, yield_once};
 
 /// What an HTTP/2 client says first; anything else is HTTP/1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -202,6 +202,8 @@ impl Conn {
     }
 
     async fn send_blocked(&self, node: &Rc<Node>) {
+        // A task's first poll runs inside its spawning, where the cores are borrowed.
+        yield_once().await;
         let sent = poll_fn(|context| {
             let mut cores = node.cores.borrow_mut();
             match self.send(context, &mut cores) {
