@@ -28,7 +28,7 @@ use crate::request::{Alarm, AlarmAction, AlarmKind, Compact, Op, Txn, Write};
 use crate::response::{OpAnswer, Response};
 use crate::types::Revision;
 use step::Step;
-use txn::Choice;
+use txn::{Choice, Compares};
 
 /// What a client gets for a write.
 pub type Answer = Result<Response, ApiError>;
@@ -38,6 +38,8 @@ pub type Answer = Result<Response, ApiError>;
 pub struct Applying {
     entry: Bytes,
     id: RequestId,
+    /// Compares of the transaction read so far.
+    compares: Compares,
     /// Which branches the transaction takes; known once all compares are read.
     choice: Option<Choice>,
     /// The operation under way, if one was begun.
@@ -52,7 +54,14 @@ impl Applying {
     /// entry, and the process must stop.
     pub fn new(entry: Bytes) -> Result<Applying, Undecodable> {
         let id = command::decode(&entry)?.id;
-        Ok(Applying { entry, id, choice: None, step: None, answers: Vec::new() })
+        Ok(Applying {
+            entry,
+            id,
+            compares: Compares::default(),
+            choice: None,
+            step: None,
+            answers: Vec::new(),
+        })
     }
 
     /// Who waits for the answer.
@@ -117,7 +126,8 @@ impl Applying {
         txn: &Txn<'_>,
     ) -> Result<Progress<Answer>, Cold> {
         if self.choice.is_none() {
-            let choice = txn::decide(&store.building(), txn)?;
+            let decided = self.compares.advance(&store.building(), txn, budget)?;
+            let Progress::Done(choice) = decided else { return Ok(Progress::More) };
             if let Err(error) = txn::check(&store.building(), txn, &choice)? {
                 return Ok(Progress::Done(Err(error)));
             }

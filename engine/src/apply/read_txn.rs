@@ -3,7 +3,7 @@
 //! Compares are evaluated and every range is pinned to the version at hand when the read begins; then the ranges are
 //! read in slices, all at that one version.
 
-use super::txn;
+use super::txn::{self, Compares};
 use crate::error::ApiError;
 use crate::map::page::ReadPages;
 use crate::mvcc::Cold;
@@ -39,7 +39,9 @@ pub struct ReadTxn {
 impl ReadTxn {
     /// Decides and begins.
     pub fn new<R: ReadPages>(view: &View<'_, R>, txn: &Txn<'_>) -> Result<Result<ReadTxn, ApiError>, Cold> {
-        let choice = txn::decide(view, txn)?;
+        // In one go: the next slice might see another version.
+        let decided = Compares::default().advance(view, txn, &mut Budget(u32::MAX))?;
+        let Progress::Done(choice) = decided else { unreachable!("a budget that nobody can use up") };
         if let Err(error) = txn::check(view, txn, &choice)? {
             return Ok(Err(error));
         }

@@ -1,5 +1,7 @@
 //! One range, put or delete of a transaction, or a put or delete on its own.
 
+use std::collections::VecDeque;
+
 use crate::map::page::WritePages;
 use crate::mvcc::Cold;
 use crate::mvcc::index::entry::KeyEntry;
@@ -28,9 +30,9 @@ pub enum Step {
 /// A delete under way.
 #[derive(Debug, Default)]
 pub struct Deleting {
-    /// Keys found and not yet deleted, last first.
-    batch: Vec<(Vec<u8>, KeyEntry)>,
-    /// The last key found.
+    /// Keys found and not yet deleted.
+    batch: VecDeque<(Vec<u8>, KeyEntry)>,
+    /// The last key passed.
     after: Option<Vec<u8>>,
     /// No more keys will be found.
     exhausted: bool,
@@ -95,7 +97,7 @@ impl Deleting {
         delete: &DeleteRange<'_>,
     ) -> Result<bool, Cold> {
         loop {
-            while let Some((key, entry)) = self.batch.last() {
+            while let Some((key, entry)) = self.batch.front() {
                 if !budget.spend() {
                     return Ok(false);
                 }
@@ -104,20 +106,29 @@ impl Deleting {
                 if delete.prev_kv {
                     self.prev.push(entry.seq, entry.wire_len);
                 }
-                self.batch.pop();
+                self.batch.pop_front();
             }
             if self.exhausted {
                 return Ok(true);
             }
-            self.find(store, delete)?;
+            if budget.0 == 0 {
+                return Ok(false);
+            }
+            self.find(store, budget, delete)?;
         }
     }
 
-    fn find<W: WritePages>(&mut self, store: &Store<W>, delete: &DeleteRange<'_>) -> Result<(), Cold> {
+    /// Looks for keys to delete; tombstones cost as much to pass.
+    fn find<W: WritePages>(
+        &mut self,
+        store: &Store<W>,
+        budget: &mut Budget,
+        delete: &DeleteRange<'_>,
+    ) -> Result<(), Cold> {
         let index = store.building().index;
         if delete.keys.end == RangeEnd::Single {
             let live = index.get(delete.keys.key)?.filter(KeyEntry::is_live);
-            self.batch = live.map(|entry| (delete.keys.key.to_vec(), entry)).into_iter().collect();
+            self.batch.extend(live.map(|entry| (delete.keys.key.to_vec(), entry)));
             self.exhausted = true;
             return Ok(());
         }
@@ -125,21 +136,18 @@ impl Deleting {
             None => index.scan(delete.keys),
             Some(last) => index.scan_after(delete.keys, last),
         };
-        let mut batch = Vec::new();
-        while batch.len() < DELETE_BATCH {
+        while self.batch.len() < DELETE_BATCH && budget.spend() {
             let Some((key, entry)) = scan.next()? else {
                 self.exhausted = true;
                 break;
             };
             if entry.is_live() {
-                batch.push((key.to_vec(), entry));
+                self.batch.push_back((key.to_vec(), entry));
             }
+            let after = self.after.get_or_insert_default();
+            after.clear();
+            after.extend_from_slice(key);
         }
-        if let Some((last, _)) = batch.last() {
-            self.after = Some(last.clone());
-        }
-        batch.reverse();
-        self.batch = batch;
         Ok(())
     }
 }

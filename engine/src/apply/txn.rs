@@ -7,8 +7,10 @@
 use crate::error::ApiError;
 use crate::map::page::ReadPages;
 use crate::mvcc::Cold;
+use crate::mvcc::range::Progress;
 use crate::mvcc::view::{Found, View};
-use crate::request::{Compare, CompareResult, CompareTarget, Op, Put, RangeEnd, Txn};
+use crate::mvcc::walk::{Budget, Walk};
+use crate::request::{Compare, CompareResult, CompareTarget, Filter, Op, Put, RangeEnd, Txn};
 use crate::response::{OpAnswer, TxnAnswer};
 use crate::types::{LeaseId, Revision};
 
@@ -27,42 +29,106 @@ impl Choice {
     }
 }
 
-/// Evaluates all compares on the path.
-pub fn decide<R: ReadPages>(view: &View<'_, R>, txn: &Txn<'_>) -> Result<Choice, Cold> {
-    let mut choice = Choice { succeeded: true, nested: Vec::new() };
-    for compare in &txn.compare {
-        if !holds(view, compare)? {
-            choice.succeeded = false;
-            break;
-        }
-    }
-    for op in choice.branch(txn) {
-        if let Op::Txn(nested) = op {
-            choice.nested.push(decide(view, nested)?);
-        }
-    }
-    Ok(choice)
+/// Compares on the path, evaluated in slices: what is known so far.
+///
+/// The state before the transaction does not change meanwhile, so results stay good.
+#[derive(Debug, Default)]
+pub struct Compares {
+    /// Results in order of the path.
+    results: Vec<bool>,
+    /// The compare of a range under way.
+    range: Option<ComparingRange>,
 }
 
-fn holds<R: ReadPages>(view: &View<'_, R>, compare: &Compare<'_>) -> Result<bool, Cold> {
-    if compare.keys.end == RangeEnd::Single {
-        return holds_for(view, compare, view.get(compare.keys.key)?);
+#[derive(Debug)]
+struct ComparingRange {
+    walk: Walk,
+    /// No key was met yet.
+    empty: bool,
+    /// All keys met so far satisfy it.
+    holds: bool,
+}
+
+impl Compares {
+    /// Goes on until the path is known or the budget is used up.
+    pub fn advance<R: ReadPages>(
+        &mut self,
+        view: &View<'_, R>,
+        txn: &Txn<'_>,
+        budget: &mut Budget,
+    ) -> Result<Progress<Choice>, Cold> {
+        Deciding { view, compares: self, nth: 0, budget }.choose(txn)
     }
-    let mut scan = view.index.scan(compare.keys);
-    let mut empty = true;
-    while let Some((key, entry)) = scan.next()? {
-        let Some(found) =
-            view.version_at(key, &entry, crate::mvcc::view::At { revision: view.revision, last: entry.seq })?
-        else {
-            continue;
-        };
-        empty = false;
-        if !holds_for(view, compare, Some(found))? {
-            return Ok(false);
+}
+
+/// A walk down the path, passing over what is known.
+struct Deciding<'d, 'v, R> {
+    view: &'d View<'v, R>,
+    compares: &'d mut Compares,
+    /// Compares passed.
+    nth: usize,
+    budget: &'d mut Budget,
+}
+
+impl<R: ReadPages> Deciding<'_, '_, R> {
+    fn choose(&mut self, txn: &Txn<'_>) -> Result<Progress<Choice>, Cold> {
+        let mut choice = Choice { succeeded: true, nested: Vec::new() };
+        for compare in &txn.compare {
+            let Progress::Done(holds) = self.next_holds(compare)? else { return Ok(Progress::More) };
+            if !holds {
+                choice.succeeded = false;
+                break;
+            }
         }
+        for op in choice.branch(txn) {
+            if let Op::Txn(nested) = op {
+                let Progress::Done(nested) = self.choose(nested)? else { return Ok(Progress::More) };
+                choice.nested.push(nested);
+            }
+        }
+        Ok(Progress::Done(choice))
     }
-    // An empty range behaves like a missing key.
-    if empty { holds_for(view, compare, None) } else { Ok(true) }
+
+    fn next_holds(&mut self, compare: &Compare<'_>) -> Result<Progress<bool>, Cold> {
+        let nth = self.nth;
+        self.nth += 1;
+        if let Some(&known) = self.compares.results.get(nth) {
+            return Ok(Progress::Done(known));
+        }
+        let progress = match compare.keys.end {
+            RangeEnd::Single if !self.budget.spend() => Progress::More,
+            RangeEnd::Single => {
+                Progress::Done(holds_for(self.view, compare, self.view.get(compare.keys.key)?)?)
+            }
+            _ => self.range_holds(compare)?,
+        };
+        if let Progress::Done(holds) = progress {
+            self.compares.results.push(holds);
+        }
+        Ok(progress)
+    }
+
+    /// Whether all keys of a range satisfy a compare.
+    fn range_holds(&mut self, compare: &Compare<'_>) -> Result<Progress<bool>, Cold> {
+        let now = self.view.now()?;
+        let range = self.compares.range.get_or_insert_with(|| {
+            let walk = Walk::new(compare.keys, now, Filter::default());
+            ComparingRange { walk, empty: true, holds: true }
+        });
+        let ComparingRange { walk, empty, holds } = range;
+        let over = walk.advance(self.view, self.budget, |found, _| {
+            *holds = holds_for(self.view, compare, Some(found))?;
+            *empty = false;
+            Ok(*holds)
+        })?;
+        if !over {
+            return Ok(Progress::More);
+        }
+        // An empty range behaves like a missing key.
+        let holds = if *empty { holds_for(self.view, compare, None)? } else { *holds };
+        self.compares.range = None;
+        Ok(Progress::Done(holds))
+    }
 }
 
 fn holds_for<R: ReadPages>(

@@ -230,14 +230,19 @@ pub struct LongList {
 }
 
 impl LongList {
-    /// The next records, at most `max`; empty at the end.
-    pub fn next<R: ReadPages>(&mut self, view: &View<'_, R>, max: usize) -> Result<Vec<Seq>, Cold> {
+    /// The next records, at most `max`; fewer, or none, when the budget is used up first.
+    pub fn next<R: ReadPages>(
+        &mut self,
+        view: &View<'_, R>,
+        max: usize,
+        budget: &mut Budget,
+    ) -> Result<Vec<Seq>, Cold> {
         let max = usize::try_from(self.left).map_or(max, |left| max.min(left));
         let mut seqs = Vec::new();
         if max == 0 {
             return Ok(seqs);
         }
-        let walked = self.walk.advance(view, &mut Budget(u32::MAX), |found, kept| {
+        let walked = self.walk.advance(view, budget, |found, kept| {
             if kept {
                 seqs.push(found.seq);
             }
@@ -308,7 +313,12 @@ fn count_at<R: ReadPages>(view: &View<'_, R>, keys: KeyRange<'_>, at: At) -> Res
     }
     let mut before: BTreeMap<&[u8], bool> = BTreeMap::new();
     for seq in at.last.0 + 1..=newest.0 {
-        let record = view.history.record(Seq(seq))?.expect("records above a readable revision are kept");
+        let record = match view.history.record(Seq(seq)) {
+            Ok(record) => record.expect("records above a readable revision are kept"),
+            // Not cheap any more, and more than the cache of cold records might hold at once.
+            Err(Cold::Record(_) | Cold::Table(_)) => return Ok(None),
+            Err(cold) => return Err(cold),
+        };
         let kv = record.fields();
         if keys.contains(kv.key) {
             // The first change after `at` tells: only a creation finds no key, and only a key can be deleted.

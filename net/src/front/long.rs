@@ -21,6 +21,9 @@ const WALK_BATCH: usize = 1024;
 /// Reads that run in one turn; the others are next.
 const SLICES_MAX: usize = 4;
 
+/// Keys the long answers of a connection may pass in one turn: with a filter, many are passed for each one sent.
+const WALK_BUDGET: Budget = Budget(4 * Budget::SLICE.0);
+
 /// A read in slices.
 #[derive(Debug)]
 pub struct Task {
@@ -35,6 +38,8 @@ pub enum Work {
     Range(RangeTask),
     /// A transaction that only reads.
     Txn(ReadTxn),
+    /// A long answer whose walk used up its turn.
+    Resume,
 }
 
 /// The replica's records as answers want them.
@@ -78,6 +83,10 @@ impl Front {
                 range.advance(&view, &mut budget).map(|progress| progress.map(Response::Range))
             }
             Work::Txn(txn) => txn.advance(&view, &mut budget).map(|progress| progress.map(Response::Txn)),
+            Work::Resume => {
+                server.want_writable(task.place.call);
+                return Ok(());
+            }
         };
         match progress {
             Ok(Progress::Done(answer)) => {
@@ -125,28 +134,31 @@ impl Front {
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<(), Fatal> {
-        while let Some((call, budget)) = server.poll_writable() {
+        let mut walk_budget = WALK_BUDGET;
+        while let Some((call, room)) = server.poll_writable() {
             let place = Place { conn, call };
             let Some(mut encoder) = self.streams.remove(&place.key()) else { continue };
-            if !self.fill(place, &mut encoder, budget, server, replica)? {
+            if !self.fill(place, &mut encoder, room, &mut walk_budget, server, replica)? {
                 self.streams.insert(place.key(), encoder);
             }
         }
         Ok(())
     }
 
-    /// True when the answer is complete.
+    /// Adds `room` bytes, if they are at hand. True when the answer is complete.
     fn fill(
         &mut self,
         place: Place,
         encoder: &mut Encoder,
-        budget: usize,
+        mut room: usize,
+        walk_budget: &mut Budget,
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<bool, Fatal> {
         loop {
             self.scratch.clear();
-            let fill = encoder.fill(&Stored(replica), &mut self.scratch, budget);
+            let fill = encoder.fill(&Stored(replica), &mut self.scratch, room);
+            room -= self.scratch.len();
             if !self.scratch.is_empty() {
                 let scratch = &self.scratch;
                 server.push_chunk(place.call, |out| out.extend_from_slice(scratch));
@@ -163,7 +175,11 @@ impl Front {
                 }
                 Fill::WalkBatch => {
                     let list = encoder.walk().expect("a walk asked for its batch");
-                    match list.next(&replica.view(), WALK_BATCH) {
+                    match list.next(&replica.view(), WALK_BATCH, walk_budget) {
+                        Ok(batch) if batch.is_empty() => {
+                            self.tasks.push_back(Box::new(Task { place, work: Work::Resume }));
+                            return Ok(false);
+                        }
                         Ok(batch) => encoder.feed(&batch),
                         Err(cold) => {
                             let key = self.waiting.insert(Waiting::Stream(place));
