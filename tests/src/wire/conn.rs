@@ -13,7 +13,7 @@ use super::grpc::{Message, Request, Status, messages};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// No answer for this long is an answer: the server hangs. Longer than etcd's own request timeout of 7 s.
-pub const ANSWER_MAX: Duration = Duration::from_secs(20);
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 const SETTING_INITIAL_WINDOW_SIZE: u16 = 0x4;
 const WINDOW_DEFAULT: i64 = 65_535;
 const WINDOW_MAX: u32 = 0x7fff_ffff;
