@@ -14,10 +14,7 @@ use std::time::{Duration, Instant};
 
 use engine::disk::dma::DmaLog;
 use engine::disk::file::FileDisk;
-use engine::disk::{Disk, FileName, Op};
-use engine::map::layout::FIRST_PAGE;
 use engine::map::mapping;
-use engine::map::page::PAGE_SIZE;
 use engine::replica::open::{self, Opened};
 use engine::replica::{self, Replica};
 use engine::wal;
@@ -200,6 +197,7 @@ fn open_replica(config: &Config, dir: &DataDir, mode: LogMode) -> Result<Opened,
     settings.raft.election_ticks = config.election_ticks();
     settings.raft.kept_entries_max = config.snapshot_catchup_entries;
     settings.request_bytes_max = usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX);
+    settings.quota_bytes = config.quota_backend_bytes;
     settings.wal = wal::Config::for_entries(settings.request_bytes_max.saturating_add(512 << 10));
     settings.wal.mode = match mode {
         _ if config.unsafe_no_fsync => wal::Mode::NoFsync { depth: DEPTH },
@@ -208,25 +206,17 @@ fn open_replica(config: &Config, dir: &DataDir, mode: LogMode) -> Result<Opened,
     };
     let mut disk =
         FileDisk::with_log(dir.path(), dir.log_dir()).map_err(|error| refuse(error.to_string()))?;
-    let mapped = map_index(dir, &mut disk).map_err(refuse)?;
+    let open_index = || File::open(dir.index_file());
+    let mapping = may_map(dir).map_err(refuse)?.then_some(&open_index as &dyn Fn() -> std::io::Result<File>);
     let nonce = u64::from_le_bytes(random());
-    open::open(settings, &mut disk, mapped.as_ref(), nonce, Instant::now())
-        .map_err(|error| refuse(error.to_string()))
+    open::open(settings, &mut disk, mapping, nonce, Instant::now()).map_err(|error| refuse(error.to_string()))
 }
 
-/// The index file for mapping, where the file system shows writes in mappings.
-fn map_index(dir: &DataDir, disk: &mut FileDisk) -> Result<Option<File>, String> {
-    let told = |what: &str, error: std::io::Error| format!("{what} {}: {error}", dir.index_file().display());
-    if !dir.index_file().exists() {
-        let len = u64::from(FIRST_PAGE) * PAGE_SIZE as u64;
-        disk.run(Op::Create { file: FileName::Index, len }).map_err(|error| error.to_string())?;
-    }
-    let scratch =
-        tempfile::tempfile_in(dir.path()).map_err(|error| told("create a scratch file beside", error))?;
-    if !mapping::is_coherent(&scratch).map_err(|error| told("write a scratch file beside", error))? {
-        return Ok(None);
-    }
-    File::open(dir.index_file()).map(Some).map_err(|error| told("open", error))
+/// Whether the file system shows writes in mappings.
+fn may_map(dir: &DataDir) -> Result<bool, String> {
+    let told = |error: std::io::Error| format!("a scratch file in {}: {error}", dir.path().display());
+    let scratch = tempfile::tempfile_in(dir.path()).map_err(told)?;
+    mapping::is_coherent(&scratch).map_err(told)
 }
 
 async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepared) -> Signal {
