@@ -1,14 +1,15 @@
 //! The first start of a member: who it is, and which cluster it makes.
 //!
-//! Ids are hashes, so that the members of a new cluster agree on them without speaking: the formulas and the checks of
-//! `--initial-cluster` are etcd's (`membership/cluster.go`, `membership/member.go`, `config/config.go`). A restart
-//! reads its identity from the data directory and comes nowhere near this file.
+//! Ids are hashes, so that the members of a new cluster agree on them without speaking: the formulas and the
+//! checks of `--initial-cluster` are etcd's (`membership/cluster.go`, `membership/member.go`,
+//! `config/config.go`). A restart reads its identity from the data directory and comes nowhere near this
+//! file.
 //!
-//! Not here yet: clusters of several members, and joining one. Both are refused, because a member that began alone
-//! where it was told to have peers would be a second cluster.
+//! Not here yet: clusters of several members, and joining one. Both are refused, because a member that began
+//! alone where it was told to have peers would be a second cluster.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use sha1::{Digest, Sha1};
 
@@ -85,7 +86,8 @@ fn bootstrap(name: &str, cluster: BTreeMap<String, Vec<Url>>, token: &str) -> Bo
     Bootstrap { cluster_id: cluster_id(&members), member_id, members }
 }
 
-/// First 8 bytes of SHA-1 over the sorted peer URLs and the token, without separators. The name does not count.
+/// First 8 bytes of SHA-1 over the sorted peer URLs and the token, without separators. The name does not
+/// count.
 pub fn member_id(peer_urls: &[Url], token: &str) -> u64 {
     let mut urls: Vec<&str> = peer_urls.iter().map(Url::as_str).collect();
     urls.sort_unstable();
@@ -159,8 +161,8 @@ fn advertise_matches(config: &Config, own: &[Url], resolve: Resolve<'_>) -> Resu
     Err(mismatch(config, error))
 }
 
-/// etcd looks for the word "include" in its error before it gives these hints, and its error no longer has it; they
-/// are given here, where they help.
+/// etcd looks for the word "include" in its error before it gives these hints, and its error no longer has
+/// it; they are given here, where they help.
 fn mismatch(config: &Config, error: String) -> Failure {
     let mut notes = Vec::new();
     let mut hint = |msg: &str| notes.push(Note::new(Level::Warn, msg));
@@ -215,6 +217,20 @@ fn resolved_text(url: &Url, resolve: Resolve<'_>) -> Result<String, String> {
 pub fn resolve_by_system(host: &str) -> Result<Vec<IpAddr>, String> {
     let addresses = (host, 0).to_socket_addrs().map_err(|error| format!("lookup {host}: {error}"))?;
     Ok(addresses.map(|address| address.ip()).collect())
+}
+
+/// The address this host has towards the world, for [`Host`](crate::config::Host): that of its default route.
+///
+/// Asks the routing table by a UDP socket that sends nothing; the address it is pointed at is one of
+/// documentation.
+pub fn default_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("192.0.2.1:9").ok()?;
+    socket
+        .local_addr()
+        .ok()
+        .map(|address| address.ip())
+        .filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
 }
 
 #[cfg(test)]

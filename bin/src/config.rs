@@ -1,7 +1,7 @@
 //! From raw values to a configuration that is valid as a whole.
 //!
-//! The second of two steps (the first is [`flags`]). A [`Config`] cannot be had but from [`load`], so
-//! whoever holds one need not doubt it: intervals fit each other, URLs can be bound, nothing was asked for that would
+//! The second of two steps (the first is [`flags`]). A [`Config`] cannot be had but from [`load`], so whoever
+//! holds one need not doubt it: intervals fit each other, URLs can be bound, nothing was asked for that would
 //! be silently less safe here. The conditions, their order and their sentences are those of etcd's
 //! `embed/config.go` (`Validate`) and `etcdmain/config.go`; ours come after them.
 //!
@@ -35,6 +35,9 @@ const QUOTA_BYTES_DEFAULT: u64 = 2 * 1024 * 1024 * 1024;
 /// Interval of progress notifications when the flag is 0, and the least one; both etcd's.
 const PROGRESS_INTERVAL_DEFAULT: Duration = Duration::from_secs(600);
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Unary requests that take longer are warned of even if the flag is 0, as in etcd.
+const WARNING_UNARY_DEFAULT: Duration = Duration::from_millis(300);
 
 /// etcd's line with its arguments.
 const RUNNING: &str = "Running: ";
@@ -100,7 +103,8 @@ fn with_running(mut failure: Failure, running: Note) -> Failure {
     failure
 }
 
-/// The order of the lines is etcd's: warnings of the check, deprecated flags, `Running: `, then what is wrong.
+/// The order of the lines is etcd's: warnings of the check, deprecated flags, `Running: `, then what is
+/// wrong.
 fn checked(mut given: Given, log: &logging::Options, host: &Host, running: Note) -> Result<Config, Failure> {
     let from_file = given.config_file.is_some();
     let mut loading = std::mem::take(&mut given.notes);
@@ -206,7 +210,8 @@ fn build(
         watch_progress_notify_interval: optional(span("watch-progress-notify-interval"))
             .map_or(PROGRESS_INTERVAL_DEFAULT, |interval| interval.max(PROGRESS_INTERVAL_MIN)),
         warning_apply_duration: span("warning-apply-duration"),
-        warning_unary_request_duration: span("warning-unary-request-duration"),
+        warning_unary_request_duration: optional(span("warning-unary-request-duration"))
+            .unwrap_or(WARNING_UNARY_DEFAULT),
         max_learners: given.int("max-learners"),
         bcrypt_cost: given.uint("bcrypt-cost"),
         auth_token_ttl: Duration::from_secs(given.uint("auth-token-ttl")),

@@ -10,9 +10,10 @@
 //!   index.db         the index
 //! ```
 //!
-//! **Nothing is ever started over.** etcd, given a directory of files it does not know, warns and serves an empty
-//! cluster, and a kubelet that sees one deletes every pod (kubernetes#38918). Here a directory that holds etcd's
-//! `member` folder, or anything unknown and no identity, is an error that names what was found and the cure.
+//! **Nothing is ever started over.** etcd, given a directory of files it does not know, warns and serves an
+//! empty cluster, and a kubelet that sees one deletes every pod (kubernetes#38918). Here a directory that
+//! holds etcd's `member` folder, or anything unknown and no identity, is an error that names what was found
+//! and the cure.
 //!
 //! A first start takes four steps, and a crash between any two leaves a directory the next start understands:
 //!
@@ -207,8 +208,9 @@ pub struct DataDir {
 impl DataDir {
     /// Step 1 of a first start. `wal_dir` is where the log lies if not here.
     ///
-    /// Also for [`Found::Unfinished`]: what the unfinished start left of log, history and index is removed first.
-    /// [`DataDirError::Locked`] when another start is at it, [`DataDirError::Appeared`] when one was faster.
+    /// Also for [`Found::Unfinished`]: what the unfinished start left of log, history and index is removed
+    /// first. [`DataDirError::Locked`] when another start is at it, [`DataDirError::Appeared`] when one was
+    /// faster.
     pub fn create(path: &Path, wal_dir: Option<&Path>, identity: Identity) -> Result<DataDir, DataDirError> {
         make_dir(path)?;
         let new = path.join(IDENTITY_NEW);
@@ -314,16 +316,22 @@ fn locked(path: &Path, refusal: lock::Refusal) -> DataDirError {
     }
 }
 
-/// Makes a directory for the owner alone, with its parents, and makes its name durable.
+/// Makes a directory for the owner alone, its parents first, and makes each name durable.
 fn make_dir(path: &Path) -> Result<(), DataDirError> {
     if path.is_dir() {
         return Ok(());
     }
-    let io = |error| DataDirError::Io(path.to_owned(), "create directory", error);
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io)?;
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
-        _ => sync_dir(Path::new(".")),
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    make_dir(parent)?;
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(DataDirError::Io(path.to_owned(), "create directory", error))
+        }
+        // Another start may be at the same place; the lock sorts that out.
+        _ => sync_dir(parent),
     }
 }
 

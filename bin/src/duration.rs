@@ -1,11 +1,11 @@
 //! Durations as Go writes them: `300ms`, `1h30m`, `-1.5s`.
 //!
-//! etcd's flags, its environment and its log fields use Go's `time.Duration` notation, so a server that takes etcd's
-//! flags has to read and print the same one. This file is that notation and nothing else; what a duration is for is
-//! decided in `config`.
+//! etcd's flags, its environment and its log fields use Go's `time.Duration` notation, so a server that takes
+//! etcd's flags has to read and print the same one. This file is that notation and nothing else; what a
+//! duration is for is decided in `config`.
 //!
-//! The rules are those of Go's `time.ParseDuration` and `Duration.String`: an optional sign, then one or more decimal
-//! numbers each with a unit, or a lone `0`. The value is a signed count of nanoseconds.
+//! The rules are those of Go's `time.ParseDuration` and `Duration.String`: an optional sign, then one or more
+//! decimal numbers each with a unit, or a lone `0`. The value is a signed count of nanoseconds.
 
 use std::fmt;
 use std::time::Duration;
@@ -49,7 +49,8 @@ impl GoDuration {
         Duration::from_nanos(u64::try_from(self.0).unwrap_or(0))
     }
 
-    /// Reads Go's notation. The error is the sentence of `time.ParseDuration`; values out of range are invalid.
+    /// Reads Go's notation. The error is the sentence of `time.ParseDuration`; values out of range are
+    /// invalid.
     pub fn parse(text: &str) -> Result<GoDuration, String> {
         let (negative, mut rest) = match text.as_bytes().first() {
             Some(b'-') => (true, &text[1..]),

@@ -1,12 +1,13 @@
 //! From a command line to raw values: flags, `ETCD_*` variables, the configuration file.
 //!
-//! The first of two steps, in the manner of ripgrep's low and high arguments: here every value is known to be of its
-//! type, and nothing more. [`config`](crate::config) makes of it a configuration that is valid as a whole.
+//! The first of two steps, in the manner of ripgrep's low and high arguments: here every value is known to be
+//! of its type, and nothing more. [`config`](crate::config) makes of it a configuration that is valid as a
+//! whole.
 //!
-//! Precedence is etcd's (`etcdmain/config.go`, `pkg/flags`). A configuration file, named by `--config-file` or
-//! `ETCD_CONFIG_FILE`, replaces every other flag and variable. Otherwise a variable sets what no flag set, and a
-//! variable for a flag that *is* set ends the start. Nothing here touches the process: arguments, variables and the
-//! file reader are passed in, and what there is to say is returned.
+//! Precedence is etcd's (`etcdmain/config.go`, `pkg/flags`). A configuration file, named by `--config-file`
+//! or `ETCD_CONFIG_FILE`, replaces every other flag and variable. Otherwise a variable sets what no flag set,
+//! and a variable for a flag that *is* set ends the start. Nothing here touches the process: arguments,
+//! variables and the file reader are passed in, and what there is to say is returned.
 
 // Every flag, a row each, and what the values of a row may be.
 mod gates;

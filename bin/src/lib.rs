@@ -1,7 +1,7 @@
 //! The server process around the engine: what it is told, where its data lies, how it starts and ends.
 //!
-//! A library beside the program, so that tests and benches can start a member without a process. The modules stand in
-//! the order a start uses them; none of them is on the path of a request.
+//! A library beside the program, so that tests and benches can start a member without a process. The modules
+//! stand in the order a start uses them; none of them is on the path of a request.
 
 // Which etcd we stand in for.
 pub mod version;
@@ -35,3 +35,21 @@ pub mod signals;
 
 // Numbers for Prometheus.
 pub mod metrics;
+
+// A bell between tasks.
+mod wake;
+
+// The state core's loop.
+pub mod node;
+
+// One client connection.
+pub mod conn;
+
+// What HTTP checks ask of the state core.
+mod http;
+
+// From a configuration to the end of the process.
+pub mod server;
+
+// Tools for a data directory at rest.
+pub mod utl;

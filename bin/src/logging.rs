@@ -1,17 +1,18 @@
 //! Log lines as etcd writes them, without ever making the caller wait.
 //!
-//! A line is one JSON object (or one tab-separated console line) with etcd's keys: `level`, `ts`, `caller`, `msg`, then
-//! the fields. The caller renders it and hands it to a bounded queue; a thread of its own writes it out, so a stalled
-//! terminal or disk stalls no core. When the queue is full the line is dropped and counted, and the count is reported
-//! as soon as there is room. Lines are written as soon as the thread sees them: nothing waits in a buffer.
+//! A line is one JSON object (or one tab-separated console line) with etcd's keys: `level`, `ts`, `caller`,
+//! `msg`, then the fields. The caller renders it and hands it to a bounded queue; a thread of its own writes
+//! it out, so a stalled terminal or disk stalls no core. When the queue is full the line is dropped and
+//! counted, and the count is reported as soon as there is room. Lines are written as soon as the thread sees
+//! them: nothing waits in a buffer.
 //!
 //! ```text
 //!  core ── render ──► queue (QUEUE_LINES_MAX) ──► writer thread ──► stderr, stdout, files
 //!                        │ full: dropped += 1
 //! ```
 //!
-//! Differences from etcd's zap, on purpose: no sampling of equal messages (the queue is the bound), no stack traces.
-//! A [`Logger`] is passed to whoever logs; there is no global one.
+//! Differences from etcd's zap, on purpose: no sampling of equal messages (the queue is the bound), no stack
+//! traces. A [`Logger`] is passed to whoever logs; there is no global one.
 
 mod event;
 mod outputs;

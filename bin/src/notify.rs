@@ -1,7 +1,8 @@
 //! Telling systemd how far the start has come: the `sd_notify` protocol.
 //!
-//! One datagram a state, to the socket that `NOTIFY_SOCKET` names: a path, or with a leading `@` an abstract name.
-//! Without the variable there is nobody to tell. etcd sends `READY=1` once the member serves; `STOPPING=1` is ours.
+//! One datagram a state, to the socket that `NOTIFY_SOCKET` names: a path, or with a leading `@` an abstract
+//! name. Without the variable there is nobody to tell. etcd sends `READY=1` once the member serves;
+//! `STOPPING=1` is ours.
 
 use std::io;
 use std::os::linux::net::SocketAddrExt;

@@ -1,13 +1,14 @@
 //! SIGTERM and SIGINT: a wish to end, told to the loop, and an end that the parent can see.
 //!
-//! The first signal is noted and wakes whoever waits; the server drains and then calls [`Signal::end_process`], which
-//! dies of that same signal, as etcd does, so that a shell sees status 143 and systemd a clean stop. Process 1 of a
-//! container cannot die of its own signal and exits with 0. A second signal ends the process at once.
+//! The first signal is noted and wakes whoever waits; the server drains and then calls
+//! [`Signal::end_process`], which dies of that same signal, as etcd does, so that a shell sees status 143 and
+//! systemd a clean stop. Process 1 of a container cannot die of its own signal and exits with 0. A second
+//! signal ends the process at once.
 //!
 //! SIGPIPE needs no care: Rust's runtime ignores it, and a write to a closed connection is an error.
 //!
-//! The handler writes one byte to a socket pair (`signal-hook` holds the unsafe part); a loop may poll that socket,
-//! and a thread may block on it.
+//! The handler writes one byte to a socket pair (`signal-hook` holds the unsafe part); a loop may poll that
+//! socket, and a thread may block on it.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -110,8 +111,8 @@ impl AsFd for Signals {
 mod tests {
     use super::*;
 
-    // Handlers belong to the process, so this is one test: the second signal would end the test run. How a process
-    // ends is tested on processes, in tests/end_of_process.rs.
+    // Handlers belong to the process, so this is one test: the second signal would end the test run. How a
+    // process ends is tested on processes, in tests/end_of_process.rs.
     #[test]
     fn the_first_signal_is_told() {
         let signals = Signals::install().unwrap();

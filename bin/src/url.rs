@@ -1,7 +1,8 @@
 //! Listen and advertise URLs, with the rules and the error texts of etcd's `types.NewURLs`.
 //!
-//! Not a general URL parser: four schemes, an authority, and no path for the http ones. What Go's `net/url` would
-//! refuse before etcd looks at it is refused here with Go's sentence, because operators search for those.
+//! Not a general URL parser: four schemes, an authority, and no path for the http ones. What Go's `net/url`
+//! would refuse before etcd looks at it is refused here with Go's sentence, because operators search for
+//! those.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Which etcd we stand in for, and which version of ours does it.
 //!
-//! Clients gate features on the etcd version (`/version`, `Status`, the first line of `--version`), so that one is the
-//! reference's; ours stands in a line and a metric of its own.
+//! Clients gate features on the etcd version (`/version`, `Status`, the first line of `--version`), so that
+//! one is the reference's; ours stands in a line and a metric of its own.
 
 /// The etcd release this server stands in for.
 pub const ETCD: &str = "3.6.16";

@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const ROLE: &str = "KONTIKI_TEST_ROLE";
 
-/// In the child: logs a fatal line, or waits for a signal and then ends by it or hangs. In the parent's run of all
-/// tests: nothing.
+/// In the child: logs a fatal line, or waits for a signal and then ends by it or hangs. In the parent's run
+/// of all tests: nothing.
 #[test]
 fn child() {
     let Ok(role) = std::env::var(ROLE) else { return };

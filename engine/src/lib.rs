@@ -5,41 +5,41 @@
 //!
 //! The modules stand in the order a put passes them.
 
-/// What a client may ask, in our words.
+// What a client may ask, in our words.
 pub mod request;
 
-/// The checks of a request that need no state.
+// The checks of a request that need no state.
 pub mod check;
 
-/// Whether a transaction might write one key twice.
+// Whether a transaction might write one key twice.
 pub mod overlap;
 
-/// What it gets back: revisions, counts and pointers into the history, never copies of values.
+// What it gets back: revisions, counts and pointers into the history, never copies of values.
 pub mod response;
 
-/// The one table of etcd's error codes and exact texts.
+// The one table of etcd's error codes and exact texts.
 pub mod error;
 
-/// Revisions, lease ids and the other numbers that must not be mixed up.
+// Revisions, lease ids and the other numbers that must not be mixed up.
 pub mod types;
 
-/// What enters the log.
+// What enters the log.
 pub mod command;
 
-/// The seam to storage: operations, completions and their durability rules.
+// The seam to storage: operations, completions and their durability rules.
 pub mod disk;
 
-/// The log: frames into blocks, blocks into durable positions, and back after a crash.
+// The log: frames into blocks, blocks into durable positions, and back after a crash.
 pub mod wal;
 
-/// The index file as checked pages; the only unsafe code of the engine.
+// The index file as checked pages; the only unsafe code of the engine.
 pub mod map;
 
-/// Many versions of every key: the index of newest versions and the history of all of them.
+// Many versions of every key: the index of newest versions and the history of all of them.
 pub mod mvcc;
 
-/// A committed command becomes a state change.
+// A committed command becomes a state change.
 pub mod apply;
 
-/// One member, without input or output.
+// One member, without input or output.
 pub mod replica;

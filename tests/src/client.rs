@@ -1,4 +1,4 @@
-//! Typed unary calls over [`Conn`]: one prost message in, one out, or the gRPC status.
+//! Typed unary calls over HTTP/2: one prost message in, one out, or the gRPC status.
 
 use std::io;
 use std::net::SocketAddr;

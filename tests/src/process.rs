@@ -16,6 +16,9 @@ pub mod copies;
 /// Creators of the same key.
 pub mod race;
 
+/// Requests that crash or hang etcd.
+pub mod hostile;
+
 /// Command lines, signals and directories.
 pub mod flags;
 

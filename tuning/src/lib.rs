@@ -1,8 +1,8 @@
 //! What the host can do, and what to make of it.
 //!
-//! [`probe`] asks the kernel and the disk, one question a file; [`profile`] turns the answers into settings, each with
-//! the reason beside it. An answer that is in the way is an [`Obstacle`]: one sentence with the cure. Probes are best
-//! effort and quick (the disk's is the longest, about 50 ms), and leave nothing behind.
+//! [`probe`] asks the kernel and the disk, one question a file; [`profile`] turns the answers into settings,
+//! each with the reason beside it. An answer that is in the way is an [`Obstacle`]: one sentence with the
+//! cure. Probes are best effort and quick (the disk's is the longest, about 50 ms), and leave nothing behind.
 //!
 //! Nothing here depends on the rest of the server, and nothing of it is on the path of a request.
 

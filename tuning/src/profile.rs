@@ -1,8 +1,8 @@
 //! From answers to settings, each with its reason.
 //!
-//! [`Host`] is what was found, [`Profile`] what follows; [`decide`] is the only thing between them and asks nothing of
-//! the host itself, so that a profile can be thought through for any machine. The numbers behind the rules were
-//! measured; they stand beside the constants.
+//! [`Host`] is what was found, [`Profile`] what follows; [`decide`] is the only thing between them and asks
+//! nothing of the host itself, so that a profile can be thought through for any machine. The numbers behind
+//! the rules were measured; they stand beside the constants.
 
 use std::fmt;
 use std::path::Path;
@@ -22,7 +22,8 @@ const FDATASYNC_DEPTH: usize = 1;
 /// `O_DSYNC` may be slower by this factor and still wins, because several run at once.
 const DSYNC_SLOWER_MAX: f64 = 1.5;
 
-/// Below so many CPUs one executor does everything: a hop between parked cores costs 80 to 230 us, a put a few.
+/// Below so many CPUs one executor does everything: a hop between parked cores costs 80 to 230 us, a put a
+/// few.
 const CPUS_FOR_FRONTS: usize = 4;
 
 /// More connection cores than this have nothing to do before the state core is full.

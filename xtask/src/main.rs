@@ -14,8 +14,8 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   ci [--full]         all that a change must pass; --full (or CI=true) adds the runs that need Go and real etcd
   tidy                the house rules that a machine can check
-  diff [...]          real etcd and the server call by call; see diff --help
-  process WHAT [...]  kill9, copies, race or flags: the server as a process
+  diff [...]          real etcd and the server call by call; diff -h lists its options
+  process WHAT [...]  kill9, copies, race, flags or hostile: the server as a process
   bench [--quick]     the server and real etcd by turns on one disk";
 
 fn main() -> ExitCode {
@@ -24,15 +24,25 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("ci") => ci::run(rest),
         Some("tidy") => tidy::run(),
-        Some("diff") => rig("diff", "kontiki-tests", "differential", rest).run(),
-        Some("process") => rig("process", "kontiki-tests", "process", rest).run(),
-        Some("bench") => rig("bench", "kontiki-benches", "compare", rest).arg("--release").run(),
+        Some("diff") => subject(rest, &[]) && rig("diff", "kontiki-tests", "differential", rest).run(),
+        Some("process") => subject(rest, &[]) && rig("process", "kontiki-tests", "process", rest).run(),
+        Some("bench") => {
+            subject(rest, &["--release"])
+                && rig("bench", "kontiki-benches", "compare", rest).arg("--release").run()
+        }
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
         }
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Builds the server unless another one is named.
+fn subject(args: &[String], profile: &[&str]) -> bool {
+    let named = args.iter().any(|arg| arg == "--subject") || std::env::var_os("KONTIKI_BIN").is_some();
+    let build = ["build", "--package", "kontiki"].into_iter().chain(profile.iter().copied());
+    named || Step::cargo("build", build).run()
 }
 
 /// A program of one of the rigs, with its own arguments.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kontiki_tests::scratch::Scratch;
 use kontiki_tests::server::{Binary, Server};
+use kontiki_tests::wire::{Conn, Request, frame_message};
 
 use crate::load::{Method, Pace, Plan, Workload, key_bytes, run};
 
@@ -166,12 +167,17 @@ fn h2load(
     let scratch = Scratch::new("h2load")?;
     let body = scratch.path().join("body");
     let message = workload.message(&key_bytes(0));
-    fs::write(&body, kontiki_tests::wire::frame_message(&message, false))?;
+    fs::write(&body, frame_message(&message, false))?;
     let mut command = Command::new("h2load");
     command.args(["-t", "1", "-c", &scenario.connections.to_string(), "-m", &streams.to_string()]);
     command.args(["-D", &options.duration.as_secs().max(1).to_string(), "-d", &body.display().to_string()]);
     command.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
     command.arg(format!("http://{}{}", server.client(), workload.path()));
+    // h2load does not look at trailers.
+    let sample = Conn::open(server.client())?.exchange(&Request::grpc(workload.path(), &message))?;
+    if sample.status().is_none_or(|status| status.code != 0) {
+        return Err(io::Error::other(format!("{}: {sample:?}", scenario.name)));
+    }
     let before = Counters::read(server.id())?;
     let output = match command.output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),

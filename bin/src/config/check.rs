@@ -1,7 +1,7 @@
 //! The conditions of etcd, in etcd's order and words.
 //!
-//! [`verify`] is what etcd checks before it starts (`failed to verify flags`); the functions that return values below
-//! it are what it works out, or fails over, while it starts.
+//! [`verify`] is what etcd checks before it starts (`failed to verify flags`); the functions that return
+//! values below it are what it works out, or fails over, while it starts.
 
 use std::time::Duration;
 

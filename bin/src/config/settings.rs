@@ -183,7 +183,8 @@ pub enum LogMode {
 }
 
 impl Config {
-    /// The logger this configuration asks for. On failure, what to log to the default one before ending with status 1.
+    /// The logger this configuration asks for. On failure, what to log to the default one before ending with
+    /// status 1.
     pub fn open_log(&self) -> Result<Logger, Failure> {
         Logger::open(&self.log).map_err(|error| {
             let running = self.notes.iter().filter(|note| note.msg == RUNNING).cloned().collect();

@@ -329,6 +329,7 @@ fn values_are_worked_out() {
     check("--host-whitelist=a,*", |c| c.host_whitelist == Allowed::Any);
     check("--cors=http://a:1", |c| c.cors.allows("http://a:1") && !c.cors.allows("http://b:1"));
     check("--listen-peer-urls=", |c| crate::url::join(&c.listen_peer_urls) == "http://localhost:2380");
+    check("--warning-unary-request-duration=0s", |c| c.warning_unary_request_duration.as_millis() == 300);
     check("--wal-dir=/w", |c| c.wal_dir.as_deref() == Some("/w".as_ref()));
     check("--kontiki-log-mode=dsync", |c| c.log_mode == LogMode::Dsync);
     check("--experimental-snapshot-catchup-entries=9", |c| c.snapshot_catchup_entries == 9);

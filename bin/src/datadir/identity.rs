@@ -7,7 +7,8 @@
 //!  └────────┴────────┴────────┴────────────────┴────────────────┴────────┘
 //! ```
 //!
-//! Little-endian; the CRC-32 covers every byte before it. Written once, before the member serves for the first time.
+//! Little-endian; the CRC-32 covers every byte before it. Written once, before the member serves for the
+//! first time.
 //!
 //! | format | since | change |
 //! |---|---|---|

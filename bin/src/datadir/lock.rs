@@ -1,7 +1,8 @@
 //! One process a directory: `flock`, with a bounded wait and the holder's process id.
 //!
-//! This lock answers early and politely. What keeps two processes from writing one log is the log's own lock on the
-//! very files it writes through, because writes handed to io_uring can outlive the process that submitted them.
+//! This lock answers early and politely. What keeps two processes from writing one log is the log's own lock
+//! on the very files it writes through, because writes handed to io_uring can outlive the process that
+//! submitted them.
 
 use std::fs::{self, File};
 use std::io;
@@ -43,8 +44,8 @@ fn holder(file: &File) -> Option<u32> {
     holder_in(&locks, inode)
 }
 
-/// A line is `1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF`. Devices are not compared: some file systems show
-/// another one there than `stat` does.
+/// A line is `1: FLOCK  ADVISORY  WRITE 4711 fe:00:131 0 EOF`. Devices are not compared: some file systems
+/// show another one there than `stat` does.
 fn holder_in(locks: &str, inode: u64) -> Option<u32> {
     locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,5 @@
-//! What a start says before it serves, or instead: text for the terminal, lines for a log that is not open yet.
+//! What a start says before it serves, or instead: text for the terminal, lines for a log that is not open
+//! yet.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -17,7 +18,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Prints both texts; what a closed pipe refuses is nobody's loss. The exit status is the caller's to return.
+    /// Prints both texts; what a closed pipe refuses is nobody's loss. The exit status is the caller's to
+    /// return.
     pub fn print(&self) -> ExitCode {
         let _ = io::stdout().write_all(self.stdout.as_bytes());
         let _ = io::stderr().write_all(self.stderr.as_bytes());
@@ -108,7 +110,8 @@ impl Failure {
         Failure { notes, last: Note::new(Level::Warn, "failed to verify flags").with("error", error) }
     }
 
-    /// The configuration is well formed and still cannot be served: etcd's `discovery failed`, whatever the reason.
+    /// The configuration is well formed and still cannot be served: etcd's `discovery failed`, whatever the
+    /// reason.
     pub fn start(notes: Vec<Note>, error: impl Into<Field>) -> Failure {
         Failure { notes, last: Note::new(Level::Fatal, "discovery failed").with("error", error) }
     }

@@ -1,7 +1,8 @@
 //! The syntax of a command line, which is that of Go's `flag` package.
 //!
-//! `-x v`, `-x=v`, `--x v` and `--x=v` mean the same; a boolean takes a value only after `=`. The first argument that
-//! does not begin with a dash ends the flags, as does `--`. A flag given twice counts as given last.
+//! `-x v`, `-x=v`, `--x v` and `--x=v` mean the same; a boolean takes a value only after `=`. The first
+//! argument that does not begin with a dash ends the flags, as does `--`. A flag given twice counts as given
+//! last.
 
 use super::kind::Kind;
 use super::{Given, table};

@@ -1,7 +1,8 @@
 //! The configuration file: YAML or JSON with flag names as keys, after etcd's `embed/config.go`.
 //!
-//! Every value becomes the text its flag would take and goes through the flag's own check. Four sections nest; unknown
-//! keys are ignored, as in etcd. Durations are numbers of nanoseconds, because Go reads them so.
+//! Every value becomes the text its flag would take and goes through the flag's own check. Four sections
+//! nest; unknown keys are ignored, as in etcd. Durations are numbers of nanoseconds, because Go reads them
+//! so.
 
 use std::io;
 

@@ -1,7 +1,8 @@
 //! Feature gates: `--feature-gates A=true,B=false`.
 //!
-//! The gates of etcd 3.6 (its `server/features`), with the two that stand for all alpha and all beta ones. On a cluster
-//! of one member none of them changes what this server does; they are known so that a manifest that names them starts.
+//! The gates of etcd 3.6 (its `server/features`), with the two that stand for all alpha and all beta ones. On
+//! a cluster of one member none of them changes what this server does; they are known so that a manifest that
+//! names them starts.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Values as given, read back by type.
 //!
-//! Values are kept as text and were checked when they were set, so reading one back cannot fail; a name without a row
-//! is our own mistake.
+//! Values are kept as text and were checked when they were set, so reading one back cannot fail; a name
+//! without a row is our own mistake.
 
 use std::collections::BTreeMap;
 

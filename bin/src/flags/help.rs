@@ -1,7 +1,7 @@
 //! What `--help` and a mistake print.
 //!
-//! The shape is etcd's, because tools read it: each flag on standard output as `  --name 'default'` with its help
-//! below, the usage on standard error. The words are ours.
+//! The shape is etcd's, because tools read it: each flag on standard output as `  --name 'default'` with its
+//! help below, the usage on standard error. The words are ours.
 
 use super::table::{Flag, SECTIONS, Support};
 use super::{Answer, gates};

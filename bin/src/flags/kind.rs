@@ -1,8 +1,9 @@
 //! What a flag's value may be, in Go's notation and with Go's complaints.
 //!
-//! etcd's flags are read by Go's `flag` and `strconv` packages; scripts rely on what those take (`0x10`, `1_000`, `T`)
-//! and operators search for what they say. A value is checked where it is set and kept as text, so that a command
-//! line, an environment variable and a configuration file go the same way; [`Given`](super::Given) reads it back typed.
+//! etcd's flags are read by Go's `flag` and `strconv` packages; scripts rely on what those take (`0x10`,
+//! `1_000`, `T`) and operators search for what they say. A value is checked where it is set and kept as text,
+//! so that a command line, an environment variable and a configuration file go the same way;
+//! [`Given`](super::Given) reads it back typed.
 
 use super::gates;
 use crate::duration::GoDuration;

@@ -1,7 +1,8 @@
 //! One log line: its level, its fields, its two forms.
 //!
-//! Keys, their order, the time stamp and the short caller are those of etcd's zap configuration (`logutil/zap.go`).
-//! Rendering never fails and never grows without bound: a text field is cut at [`TEXT_BYTES_MAX`].
+//! Keys, their order, the time stamp and the short caller are those of etcd's zap configuration
+//! (`logutil/zap.go`). Rendering never fails and never grows without bound: a text field is cut at
+//! [`TEXT_BYTES_MAX`].
 
 use std::fmt::{self, Write as _};
 use std::panic::Location;

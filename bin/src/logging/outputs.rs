@@ -1,7 +1,7 @@
 //! Where log lines go.
 //!
-//! Used by the writer thread alone. An output that fails costs its lines, never the process: there is nobody left to
-//! tell.
+//! Used by the writer thread alone. An output that fails costs its lines, never the process: there is nobody
+//! left to tell.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

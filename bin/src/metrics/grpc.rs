@@ -1,7 +1,7 @@
 //! Calls by method and status: the metrics of Go's gRPC middleware, which every etcd dashboard reads.
 //!
-//! etcd lists all methods and all codes from the start, so that a rate over them is never undefined; so do we. The two
-//! services it registers later, Lock and Election, appear with their first call.
+//! etcd lists all methods and all codes from the start, so that a rate over them is never undefined; so do
+//! we. The two services it registers later, Lock and Election, appear with their first call.
 
 use std::cell::Cell;
 

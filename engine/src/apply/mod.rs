@@ -6,14 +6,17 @@
 //!
 //! Order of checks (etcd's `apply`): alarms, then the operation's own errors.
 
-/// Transactions: which branch, what must hold before the first write, how the answers fit together.
+// Transactions: which branch, what must hold before the first write, how the answers fit together.
 pub mod txn;
 
-/// One range, put or delete.
+// One range, put or delete.
 pub mod step;
 
-/// Transactions that only read, which never enter the log.
+// Transactions that only read, which never enter the log.
 pub mod read_txn;
+
+// What a write may add to the store.
+pub mod quota;
 
 use bytes::Bytes;
 

@@ -10,7 +10,7 @@ use crate::mvcc::Cold;
 use crate::mvcc::range::Progress;
 use crate::mvcc::view::{Found, View};
 use crate::mvcc::walk::{Budget, Walk};
-use crate::request::{Compare, CompareResult, CompareTarget, Filter, Op, Put, RangeEnd, Txn};
+use crate::request::{Compare, CompareResult, CompareTarget, Filter, KeyRange, Op, Put, RangeEnd, Txn};
 use crate::response::{OpAnswer, TxnAnswer};
 use crate::types::{LeaseId, Revision};
 
@@ -159,22 +159,34 @@ fn holds_for<R: ReadPages>(
 }
 
 /// Checks everything on the path that could fail.
+///
+/// Almost all of it is judged by the state before the transaction, as in etcd. The exception is what etcd dies of: a
+/// put that keeps the old value of a key which a delete before it, one without an end that the overlap rules
+/// do not see, takes away.
 pub fn check<R: ReadPages>(
     view: &View<'_, R>,
     txn: &Txn<'_>,
     choice: &Choice,
 ) -> Result<Result<(), ApiError>, Cold> {
-    let mut nested = choice.nested.iter();
-    for op in choice.branch(txn) {
-        let checked = match op {
-            Op::Txn(txn) => check(view, txn, nested.next().expect("a choice a nested transaction"))?,
-            op => check_op(view, op)?,
-        };
+    let mut deleted: Vec<KeyRange<'_>> = Vec::new();
+    for op in chosen(txn, choice) {
+        match op {
+            Op::DeleteRange(delete) => deleted.push(delete.keys),
+            Op::Put(put) if keeps_something(put) && deleted.iter().any(|keys| keys.contains(put.key)) => {
+                return Ok(Err(ApiError::KeyNotFound));
+            }
+            _ => {}
+        }
+        let checked = check_op(view, op)?;
         if checked.is_err() {
             return Ok(checked);
         }
     }
     Ok(Ok(()))
+}
+
+fn keeps_something(put: &Put<'_>) -> bool {
+    put.ignore_value || put.ignore_lease
 }
 
 /// Checks one operation against the state before the transaction.
@@ -209,8 +221,7 @@ fn check_revision<R>(view: &View<'_, R>, asked: i64) -> Result<(), ApiError> {
 
 /// A put that keeps something of a key needs the key.
 fn check_kept<R: ReadPages>(view: &View<'_, R>, put: &Put<'_>) -> Result<Result<(), ApiError>, Cold> {
-    let keeps = put.ignore_value || put.ignore_lease;
-    Ok(if keeps && view.get(put.key)?.is_none() { Err(ApiError::KeyNotFound) } else { Ok(()) })
+    Ok(if keeps_something(put) && view.get(put.key)?.is_none() { Err(ApiError::KeyNotFound) } else { Ok(()) })
 }
 
 /// Leases can be granted from the next milestone on; until then there is none to attach to.

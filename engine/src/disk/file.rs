@@ -25,6 +25,8 @@ const HANDLES_MAX: usize = 64;
 #[derive(Debug)]
 pub struct FileDisk {
     root: PathBuf,
+    /// Where log files lie.
+    log: PathBuf,
     handles: BTreeMap<FileName, File>,
 }
 
@@ -32,18 +34,34 @@ impl FileDisk {
     /// Opens the data directory at `root`, and makes it and its subdirectories if they are missing.
     pub fn open(root: impl Into<PathBuf>) -> Result<FileDisk, DiskError> {
         let root = root.into();
+        let log = root.join("log");
+        FileDisk::with_log(root, log)
+    }
+
+    /// The same for a data directory whose log lies elsewhere, in `log`.
+    pub fn with_log(root: impl Into<PathBuf>, log: impl Into<PathBuf>) -> Result<FileDisk, DiskError> {
+        let disk = FileDisk { root: root.into(), log: log.into(), handles: BTreeMap::new() };
         let made = || -> io::Result<()> {
             for directory in FileName::DIRECTORIES {
-                fs::create_dir_all(root.join(directory))?;
+                fs::create_dir_all(disk.directory(directory))?;
             }
-            sync_directory(&root)
+            sync_directory(&disk.root)
         };
-        made().map_err(|error| DiskError::new(format!("open data directory {}", root.display()), &error))?;
-        Ok(FileDisk { root, handles: BTreeMap::new() })
+        made().map_err(|error| {
+            DiskError::new(format!("open data directory {}", disk.root.display()), &error)
+        })?;
+        Ok(disk)
+    }
+
+    /// Where the files of a directory of the data directory are.
+    fn directory(&self, name: &str) -> PathBuf {
+        if name == "log" { self.log.clone() } else { self.root.join(name) }
     }
 
     fn path(&self, file: FileName) -> PathBuf {
-        self.root.join(file.path())
+        let relative = file.path();
+        let directory = relative.parent().and_then(Path::to_str).expect("names of ours are UTF-8");
+        self.directory(directory).join(relative.file_name().expect("every file has a name"))
     }
 
     fn handle(&mut self, file: FileName) -> io::Result<&File> {
@@ -125,7 +143,7 @@ impl Disk for FileDisk {
     fn list(&mut self) -> Result<Vec<(FileName, u64)>, DiskError> {
         let mut found = Vec::new();
         let mut visit = |directory: &str| -> io::Result<()> {
-            for entry in fs::read_dir(self.root.join(directory))? {
+            for entry in fs::read_dir(self.directory(directory))? {
                 let entry = entry?;
                 if let Some(name) = FileName::parse(&Path::new(directory).join(entry.file_name())) {
                     found.push((name, entry.metadata()?.len()));

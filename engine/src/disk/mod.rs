@@ -21,14 +21,17 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-/// A disk in memory that can lose power: for tests and the simulator.
+// A disk in memory that can lose power: for tests and the simulator.
 pub mod mem;
 
-/// The seeded random numbers that decide what such a disk loses.
+// The seeded random numbers that decide what such a disk loses.
 pub mod pcg;
 
-/// Files of a data directory, one blocking operation at a time.
+// Files of a data directory, one blocking operation at a time.
 pub mod file;
+
+// Log files through glommio.
+pub mod dma;
 
 /// Smallest unit of offset, length and memory alignment for direct IO, in bytes.
 pub const BLOCK_SIZE: usize = 4096;

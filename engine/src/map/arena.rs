@@ -8,7 +8,8 @@
 
 use std::sync::Arc;
 
-use super::space::{CHUNK_FRAMES, Frame, Space};
+use super::range::CHUNK_UNITS;
+use super::space::{Frame, Space};
 
 /// Frames kept ready when nothing happens: 4 MiB.
 const AHEAD_MIN: u32 = 1024;
@@ -16,7 +17,7 @@ const AHEAD_MIN: u32 = 1024;
 /// Most frames kept ready: 512 MiB, the pages of a large checkpoint.
 const AHEAD_MAX: u32 = 1 << 17;
 
-const _: () = assert!(AHEAD_MIN.is_multiple_of(CHUNK_FRAMES) && AHEAD_MAX.is_multiple_of(CHUNK_FRAMES));
+const _: () = assert!(AHEAD_MIN.is_multiple_of(CHUNK_UNITS) && AHEAD_MAX.is_multiple_of(CHUNK_UNITS));
 
 /// The frames nobody uses, and how far the range is open.
 #[derive(Debug)]
@@ -90,16 +91,16 @@ impl Frames {
 
     fn next_chunk(&mut self) -> Option<Frame> {
         let first = self.next_chunk;
-        if first + CHUNK_FRAMES > self.space.limits().frame_count_max {
+        if first + CHUNK_UNITS > self.space.limits().frame_count_max {
             return None;
         }
-        self.next_chunk += CHUNK_FRAMES;
+        self.next_chunk += CHUNK_UNITS;
         Some(Frame(first))
     }
 
     fn add_chunk(&mut self, first: Frame) {
         // Highest first: frames are then handed out in order of address.
-        self.free.extend((first.0..first.0 + CHUNK_FRAMES).rev().map(Frame));
+        self.free.extend((first.0..first.0 + CHUNK_UNITS).rev().map(Frame));
     }
 }
 

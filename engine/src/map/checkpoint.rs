@@ -23,7 +23,8 @@ use super::MapError;
 use super::bitmap::Bitmap;
 use super::layout::{self, Meta};
 use super::page::{PAGE_SIZE, Page, PageNo};
-use super::space::{Place, Space, Unpopulated};
+use super::range::Unpopulated;
+use super::space::{Place, Space};
 use crate::disk::{Disk, Durability, FileName, Op, Outcome, Owner, Token};
 
 /// Longest write, in pages: 1 MiB.

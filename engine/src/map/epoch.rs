@@ -44,6 +44,8 @@ pub struct Publication {
     ring: [Record; RING],
     /// Slots are claimed and left by readers, so their number bounds the readers.
     slots: Box<[Slot]>,
+    /// Slots beyond this many were never claimed; the writer need not look at them.
+    claimed: AtomicU64,
 }
 
 /// Records are few: a reader looks again only if this many publications less one pass while it copies seven words.
@@ -75,6 +77,7 @@ impl Publication {
                 tag: std::array::from_fn(|_| AtomicU64::new(0)),
             }),
             slots: (0..readers_max).map(|_| Slot(AtomicU64::new(VACANT))).collect(),
+            claimed: AtomicU64::new(0),
         };
         publication.record(version.number).fill(version);
         publication
@@ -106,9 +109,12 @@ impl Publication {
 
     /// Claims a slot for a new reader; none if there are as many readers as there may be.
     pub fn register(&self) -> Option<usize> {
-        self.slots.iter().position(|slot| {
+        let slot = self.slots.iter().position(|slot| {
             slot.0.compare_exchange(VACANT, IDLE, Ordering::Acquire, Ordering::Relaxed).is_ok()
-        })
+        })?;
+        // Ordered like the pins themselves: before the fence of the first one.
+        self.claimed.fetch_max(slot as u64 + 1, Ordering::Relaxed);
+        Some(slot)
     }
 
     /// Gives up a reader's slot.
@@ -134,7 +140,8 @@ impl Publication {
     /// calls this: what was last reached before the answer is free.
     pub fn oldest_pinned(&self) -> u64 {
         fence(Ordering::SeqCst);
-        self.slots.iter().map(|slot| slot.0.load(Ordering::Acquire)).min().unwrap_or(VACANT)
+        let claimed = &self.slots[..self.claimed.load(Ordering::Relaxed) as usize];
+        claimed.iter().map(|slot| slot.0.load(Ordering::Acquire)).min().unwrap_or(VACANT)
     }
 
     fn record(&self, number: u64) -> &Record {

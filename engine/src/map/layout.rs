@@ -183,11 +183,13 @@ impl Meta {
             return Err(Flaw::PageNumber);
         }
         let in_file = |no: PageNo| (FIRST_PAGE..self.page_count).contains(&no.0);
+        let mut once = Bitmap::default();
         let covered = self.bitmap_pages.len() as u64 * u64::from(SLOTS_PER_BITMAP_PAGE);
         let sound = (FIRST_PAGE..=SLOT_COUNT_MAX).contains(&self.page_count)
             && self.root.is_some() == (self.generation > 0)
             && self.root.is_none_or(in_file)
             && self.bitmap_pages.iter().copied().all(in_file)
+            && self.bitmap_pages.iter().chain(&self.root).all(|no| once.set(no.0))
             && (self.generation == 0 || covered >= u64::from(self.page_count));
         if sound { Ok(()) } else { Err(Flaw::Bounds) }
     }
@@ -340,6 +342,8 @@ mod tests {
         check(&|m| m.page_count = SLOT_COUNT_MAX + 1, Flaw::Bounds);
         check(&|m| m.bitmap_pages[1] = PageNo(40_001), Flaw::Bounds);
         check(&|m| m.bitmap_pages.truncate(1), Flaw::Bounds);
+        check(&|m| m.bitmap_pages[1] = PageNo(9), Flaw::Bounds);
+        check(&|m| m.bitmap_pages[1] = PageNo(40_000), Flaw::Bounds);
         check(&|m| m.generation = 0, Flaw::Bounds);
         let misplaced = Meta::decode(PageNo(0), &meta().encode());
         assert_eq!(misplaced, Err(MapError::Damaged { page: PageNo(0), flaw: Flaw::PageNumber }));

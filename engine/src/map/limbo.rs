@@ -28,6 +28,8 @@ pub(super) enum What {
     Memory(Vec<PageNo>),
     /// Frames whose pages are found in the mapping now.
     Frames(Vec<Frame>),
+    /// Windows of the mapping, by their first page, from which all pages were evicted.
+    Windows(Vec<PageNo>),
 }
 
 /// One thing that fell free.
@@ -36,6 +38,7 @@ pub(super) enum Free {
     Page(PageNo),
     Memory(PageNo),
     Frame(Frame),
+    Window(PageNo),
 }
 
 impl Limbo {
@@ -56,6 +59,7 @@ impl Limbo {
                 What::Pages(pages) => pages.pop().map(Free::Page),
                 What::Memory(pages) => pages.pop().map(Free::Memory),
                 What::Frames(frames) => frames.pop().map(Free::Frame),
+                What::Windows(windows) => windows.pop().map(Free::Window),
             };
             if free.is_some() {
                 return free;
@@ -73,7 +77,7 @@ impl Limbo {
 impl Batch {
     fn len(&self) -> usize {
         match &self.what {
-            What::Pages(pages) | What::Memory(pages) => pages.len(),
+            What::Pages(pages) | What::Memory(pages) | What::Windows(pages) => pages.len(),
             What::Frames(frames) => frames.len(),
         }
     }

@@ -14,12 +14,13 @@ use std::sync::Arc;
 use super::MapError;
 use super::layout;
 use super::page::{PAGE_SIZE, Page, PageNo};
-use super::space::{Place, Space, Unpopulated};
+use super::range::Unpopulated;
+use super::space::{Place, Space};
 use super::writer::Writer;
 use crate::disk::{Disk, FileName, Op, Outcome, Output, Owner, Token};
 
 /// Pages of a window, one bit of a word each.
-const WINDOW: u32 = 64;
+pub(super) const WINDOW: u32 = 64;
 
 /// Windows being read at most.
 const LOADS_MAX: usize = 8;
@@ -305,6 +306,11 @@ impl Reading {
             self.deferred.push(no);
         }
         covered
+    }
+
+    /// Whether any page of the window that begins with `first` is being read.
+    pub fn is_in_window(&self, first: PageNo) -> bool {
+        self.windows.values().any(|window| window.base == first.0)
     }
 
     fn covers(&self, no: PageNo) -> bool {

@@ -20,6 +20,8 @@
 //!   is a [`page::Miss`], given to the [`Loader`].
 //! - A published page never changes. Its memory is reused when no pinned version and no running checkpoint reaches
 //!   it, its slot when moreover neither durable meta page does.
+//! - Memory is bounded by the caller: [`Writer::evict`] takes clean pages out of it, frames are recycled and never given
+//!   back to the system.
 //! - The caller's part, which no type can check: a page is retired exactly when the next version does not reach it,
 //!   and pages are looked up by numbers found in the pinned version. [`Writer::walk`] checks the first in tests.
 //! - After an error from the disk, or damage, nothing is retried and the process ends.
@@ -56,7 +58,10 @@ pub mod bitmap;
 // Publication of versions, and who still reads which.
 pub mod epoch;
 
-// The address space: mapping, frames, and the table that finds pages in them.
+// Addresses reserved, opened and mapped: the system calls.
+mod range;
+
+// Mapping and frames in one range, and the table that finds pages in them.
 mod space;
 
 // Anonymous memory for pages.
@@ -82,6 +87,9 @@ mod checkpoint;
 
 // Pages from the file.
 mod load;
+
+// Clean pages out of memory.
+mod evict;
 
 // From a file to a writer.
 mod open;
@@ -122,7 +130,7 @@ impl Limits {
         let slots = layout::FIRST_PAGE + 1..=layout::SLOT_COUNT_MAX;
         assert!(slots.contains(&self.page_count_max), "page_count_max {}", self.page_count_max);
         let frames = self.frame_count_max;
-        assert!(frames > 0 && frames.is_multiple_of(space::CHUNK_FRAMES), "frame_count_max {frames}");
+        assert!(frames > 0 && frames.is_multiple_of(range::CHUNK_UNITS), "frame_count_max {frames}");
         assert!(frames <= layout::SLOT_COUNT_MAX, "frame_count_max {frames}");
     }
 }

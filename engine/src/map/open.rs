@@ -15,7 +15,7 @@ use super::page::{PAGE_SIZE, Page, PageNo};
 use super::space::Space;
 use super::writer::Writer;
 use super::{Limits, MapError};
-use crate::disk::{self, Disk, Durability, FileName, Op};
+use crate::disk::{self, Disk, DiskError, Durability, FileName, Op};
 
 use bytes::Bytes;
 
@@ -36,11 +36,15 @@ pub struct Opened {
 
 /// Opens the index, or creates it.
 ///
-/// With `mapping`, the same file opened for reading, clean pages are found in a mapping of it; without, they are
-/// read into frames. Waits for the disk.
+/// With `mapping`, which opens the same file for reading once it is there, clean pages are found in a mapping of it;
+/// without, they are read into frames. Waits for the disk.
 ///
 /// Errors: the disk fails; no checkpoint is sound; the file is of another format or beyond the limits.
-pub fn open(disk: &mut dyn Disk, mapping: Option<&File>, limits: Limits) -> Result<Opened, MapError> {
+pub fn open(
+    disk: &mut dyn Disk,
+    mapping: Option<&dyn Fn() -> std::io::Result<File>>,
+    limits: Limits,
+) -> Result<Opened, MapError> {
     let file_len = find_or_create(disk)?;
     let (newest, older, passed_over) = choose(disk, file_len)?;
     // What was read may be in the page cache only: the process ended after a write and before its sync.
@@ -62,8 +66,9 @@ pub fn open(disk: &mut dyn Disk, mapping: Option<&File>, limits: Limits) -> Resu
     }
     let refused = |error: std::io::Error| MapError::Memory(error.to_string());
     let mut space = Space::reserve(limits, Publication::new(version, limits.readers_max)).map_err(refused)?;
-    if let Some(file) = mapping {
-        space.map_file(file).map_err(refused)?;
+    if let Some(open_file) = mapping {
+        let unopened = |error| MapError::Disk(DiskError::new("opening index.db for its mapping", &error));
+        space.map_file(&open_file().map_err(unopened)?).map_err(refused)?;
     }
     let writer = Writer::new(Arc::new(space), slots, version, generation);
     Ok(Opened { writer, generation, payload, passed_over })

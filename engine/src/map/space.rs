@@ -9,22 +9,18 @@
 //!  In the mapping page `no` is unit `no`; frame `f` is unit `first_frame + f`.
 //! ```
 //!
-//! So a page is found by one load and one addition, without asking which kind of memory it is in. There is no second
-//! bitmap for "known resident in the mapping": a table entry points into the mapping only after the page was
-//! populated, locked and checked, and is 0 until then.
+//! The top bit of an entry marks a page *cold*: the next one to be evicted unless a visit clears the bit first.
 //!
-//! The range is reserved without access rights, which costs nothing, and opened chunk by chunk. Under Miri it is an
-//! ordinary allocation, so everything but the mapping itself runs there.
+//! So a page is found by one load and one addition, without asking which kind of memory it is in; one comparison tells
+//! apart the two rare cases, nowhere and cold. There is no second bitmap for "known resident in the mapping": a table
+//! entry points into the mapping only after the page was populated, locked and checked, and is 0 until then.
 
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::Limits;
 use super::epoch::Publication;
 use super::page::{PAGE_SIZE, Page, PageNo};
-
-/// Frames opened, and faulted in, at a time: 2 MiB, a huge page where the system grants one.
-pub(super) const CHUNK_FRAMES: u32 = 512;
+use super::range::{CHUNK_UNITS, Range, Unpopulated};
 
 /// Index of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,26 +48,40 @@ pub(super) struct Space {
     limits: Limits,
     /// Whether the file is mapped.
     mapped: bool,
+    /// Pages that are somewhere. Changed by the writer alone.
+    resident: AtomicU32,
     pub publication: Publication,
 }
 
 const NOWHERE: u32 = 0;
+const COLD: u32 = 1 << 31;
+
+// Units never reach the bit.
+const _: () = assert!((super::layout::SLOT_COUNT_MAX as u64) * 2 + (CHUNK_UNITS as u64) < COLD as u64);
 
 impl Space {
     /// Reserves the range.
     pub fn reserve(limits: Limits, publication: Publication) -> std::io::Result<Space> {
         limits.check();
         // Frames start on a chunk boundary, so that chunks can be huge pages.
-        let first_frame = limits.page_count_max.next_multiple_of(CHUNK_FRAMES);
+        let first_frame = limits.page_count_max.next_multiple_of(CHUNK_UNITS);
         let units = first_frame as usize + limits.frame_count_max as usize;
-        let range = Range::reserve(units * PAGE_SIZE)?;
+        let range = Range::reserve(units)?;
         let table = zeroed_table(limits.page_count_max as usize);
-        Ok(Space { range, table, first_frame, limits, mapped: false, publication })
+        Ok(Space {
+            range,
+            table,
+            first_frame,
+            limits,
+            mapped: false,
+            resident: AtomicU32::new(0),
+            publication,
+        })
     }
 
     /// Places the file over the first part of the range. Nothing may be in memory yet.
     pub fn map_file(&mut self, file: &std::fs::File) -> std::io::Result<()> {
-        self.range.map_file(file, self.limits.page_count_max as usize * PAGE_SIZE)?;
+        self.range.map_file(file, self.limits.page_count_max as usize)?;
         self.mapped = true;
         Ok(())
     }
@@ -88,7 +98,7 @@ impl Space {
 
     /// Where the page is.
     pub fn place(&self, no: PageNo) -> Place {
-        match self.entry(no) {
+        match self.entry(no) & !COLD {
             NOWHERE => Place::Nowhere,
             unit if unit < self.first_frame => Place::Mapped,
             unit => Place::Frame(Frame(unit - self.first_frame)),
@@ -107,8 +117,44 @@ impl Space {
             }
             Place::Frame(frame) => self.first_frame + frame.0,
         };
+        let was_somewhere = self.entry(no) != NOWHERE;
         // Release: the bytes were written before; a reader acquires them with the entry (or with the root).
         self.table[no.0 as usize].store(unit, Ordering::Release);
+        self.count(was_somewhere, unit != NOWHERE);
+    }
+
+    /// Marks a page that is somewhere as cold. Only the writer calls this.
+    pub fn cool(&self, no: PageNo) {
+        let before = self.table[no.0 as usize].fetch_or(COLD, Ordering::Relaxed);
+        assert_ne!(before, NOWHERE, "{no:?} is nowhere and cannot cool");
+    }
+
+    /// Whether nobody visited the page since it cooled.
+    pub fn is_cold(&self, no: PageNo) -> bool {
+        self.entry(no) & COLD != 0
+    }
+
+    /// Makes a page that is still cold be nowhere; false if somebody visited it. Only the writer calls this. Its
+    /// memory may be in use until the epochs passed.
+    pub fn evict(&self, no: PageNo) -> bool {
+        let entry = self.entry(no);
+        let evicted = entry & COLD != 0
+            && self.table[no.0 as usize]
+                .compare_exchange(entry, NOWHERE, Ordering::Release, Ordering::Relaxed)
+                .is_ok();
+        self.count(evicted, false);
+        evicted
+    }
+
+    /// Pages that are somewhere.
+    pub fn resident(&self) -> u32 {
+        self.resident.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, was_somewhere: bool, is_somewhere: bool) {
+        let count =
+            self.resident.load(Ordering::Relaxed) + u32::from(is_somewhere) - u32::from(was_somewhere);
+        self.resident.store(count, Ordering::Relaxed);
     }
 
     /// The page's bytes, or none if it is not in memory.
@@ -119,13 +165,31 @@ impl Space {
     ///   page belongs to a version the caller has pinned, or the caller is (borrowed from) the writer, which alone
     ///   hands memory out.
     pub unsafe fn page(&self, no: PageNo) -> Option<&Page> {
-        let unit = self.entry(no);
-        if unit == NOWHERE {
-            return None;
+        let mut unit = self.entry(no);
+        // Nowhere or cold, in one comparison.
+        if unit.wrapping_sub(1) >= COLD - 1 {
+            unit = self.warm(no, unit)?;
         }
-        // SAFETY: entries point at whole opened units inside the range, aligned to a page; that the bytes do not
+        // SAFETY: entries are units inside the range, opened or populated, aligned to a page; that the bytes do not
         // change is the caller's duty.
         Some(unsafe { self.range.unit(unit).cast::<Page>().as_ref() })
+    }
+
+    /// Clears the mark of a cold page, and says where the page is.
+    #[cold]
+    fn warm(&self, no: PageNo, entry: u32) -> Option<u32> {
+        if entry == NOWHERE {
+            return None;
+        }
+        // If the writer was faster and evicted the page, the place is good all the same until the epochs passed. An
+        // exchange also hands on what the entry's own store released.
+        let _ = self.table[no.0 as usize].compare_exchange(
+            entry,
+            entry & !COLD,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+        Some(entry & !COLD)
     }
 
     /// The bytes of a frame, for writing.
@@ -138,16 +202,17 @@ impl Space {
         reason = "frames are handed out one by one; exclusive use is the caller's duty"
     )]
     pub unsafe fn frame_mut(&self, frame: Frame) -> &mut Page {
-        debug_assert!(frame.0 < self.limits.frame_count_max, "{frame:?} is beyond the range");
-        // SAFETY: the unit lies inside the range and is open; exclusive use is the caller's duty.
+        assert!(frame.0 < self.limits.frame_count_max, "{frame:?} is beyond the range");
+        // SAFETY: the unit lies inside the range, as just asserted; that it is open, and exclusive use, is the caller's
+        // duty.
         unsafe { self.range.unit(self.first_frame + frame.0).cast::<Page>().as_mut() }
     }
 
     /// Opens a chunk of frames for use and faults its memory in. May take milliseconds.
     pub fn open_chunk(&self, first: Frame) -> std::io::Result<()> {
-        assert!(first.0.is_multiple_of(CHUNK_FRAMES), "{first:?} does not start a chunk");
-        assert!(first.0 + CHUNK_FRAMES <= self.limits.frame_count_max, "{first:?} is beyond the range");
-        self.range.open(self.first_frame + first.0, CHUNK_FRAMES)
+        assert!(first.0.is_multiple_of(CHUNK_UNITS), "{first:?} does not start a chunk");
+        assert!(first.0 + CHUNK_UNITS <= self.limits.frame_count_max, "{first:?} is beyond the range");
+        self.range.open(self.first_frame + first.0, CHUNK_UNITS)
     }
 
     /// Faults in `count` pages of the mapping from `first` on and locks them in memory.
@@ -160,6 +225,16 @@ impl Space {
             "{count} pages from {first:?} are beyond the range"
         );
         self.range.populate(first.0, count)
+    }
+
+    /// Undoes [`Space::populate`]: the pages may leave memory. None of them is placed in the mapping, nor will be
+    /// without another populate.
+    pub fn depopulate(&self, first: PageNo, count: u32) {
+        assert!(
+            self.mapped && first.0 + count <= self.limits.page_count_max,
+            "{first:?} is not in a mapping"
+        );
+        self.range.depopulate(first.0, count);
     }
 
     /// Bytes of a page in the mapping, whatever the table says.
@@ -176,7 +251,7 @@ impl Space {
     /// Where the mapping lies in memory: what a SIGBUS handler needs to name the page.
     pub fn locator(&self) -> Locator {
         let len = if self.mapped { self.limits.page_count_max as usize * PAGE_SIZE } else { 0 };
-        Locator { start: self.range.base.as_ptr() as usize, len }
+        Locator { start: self.range.start(), len }
     }
 
     fn entry(&self, no: PageNo) -> u32 {
@@ -202,151 +277,9 @@ impl Locator {
     }
 }
 
-/// Why pages of the mapping are not resident.
-#[derive(Debug)]
-pub(super) enum Unpopulated {
-    /// The file could not be read.
-    Read(std::io::Error),
-    /// The memory may not be locked (RLIMIT_MEMLOCK, or too many mappings).
-    Unlockable,
-}
-
 /// `len` zeroed entries, untouched until used.
 fn zeroed_table(len: usize) -> Box<[AtomicU32]> {
     let zeroes = vec![0u32; len].into_boxed_slice();
     // SAFETY: AtomicU32 has the size, alignment and bit validity of u32, and the box is the only owner.
     unsafe { Box::from_raw(Box::into_raw(zeroes) as *mut [AtomicU32]) }
-}
-
-/// A reserved range of addresses.
-#[derive(Debug)]
-struct Range {
-    base: NonNull<u8>,
-    #[cfg(not(miri))]
-    reservation: NonNull<u8>,
-    #[cfg(not(miri))]
-    reserved: usize,
-    #[cfg(miri)]
-    len: usize,
-}
-
-// SAFETY: the range is plain memory; who reads and writes which part of it when is settled by the duties of the
-// unsafe functions above, which hold across threads.
-unsafe impl Send for Range {}
-// SAFETY: as for Send; all methods take `&self` and are system calls or address arithmetic.
-unsafe impl Sync for Range {}
-
-const CHUNK_BYTES: usize = CHUNK_FRAMES as usize * PAGE_SIZE;
-
-impl Range {
-    /// Address of a unit. It is inside the range as long as `unit` is.
-    fn unit(&self, unit: u32) -> NonNull<u8> {
-        // SAFETY: callers pass units inside the range (table entries and asserted frame numbers), so the sum stays
-        // inside the one reservation.
-        unsafe { self.base.add(unit as usize * PAGE_SIZE) }
-    }
-}
-
-#[cfg(not(miri))]
-impl Range {
-    fn reserve(len: usize) -> std::io::Result<Range> {
-        let reserved = len + CHUNK_BYTES;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing that exists.
-        let address = unsafe { libc::mmap(std::ptr::null_mut(), reserved, libc::PROT_NONE, flags, -1, 0) };
-        if address == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        let reservation = NonNull::new(address.cast::<u8>()).expect("the kernel never places a mapping at 0");
-        let skip = reservation.as_ptr().align_offset(CHUNK_BYTES);
-        assert!(skip < CHUNK_BYTES, "alignment skips {skip} bytes");
-        // SAFETY: `skip` is below the CHUNK_BYTES by which the reservation is longer than the range.
-        let base = unsafe { reservation.add(skip) };
-        Ok(Range { base, reservation, reserved })
-    }
-
-    fn open(&self, first: u32, count: u32) -> std::io::Result<()> {
-        let (start, len) = (self.unit(first).as_ptr().cast(), count as usize * PAGE_SIZE);
-        // SAFETY: the units lie inside our own reservation, and giving them rights changes no bytes.
-        if unsafe { libc::mprotect(start, len, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // Both are advice: on an older kernel or without huge pages the first touch pays.
-        // SAFETY: as above; neither call changes bytes, it only backs untouched zeroes with memory.
-        unsafe {
-            libc::madvise(start, len, libc::MADV_HUGEPAGE);
-            libc::madvise(start, len, libc::MADV_POPULATE_WRITE);
-        }
-        Ok(())
-    }
-
-    fn map_file(&self, file: &std::fs::File, len: usize) -> std::io::Result<()> {
-        use std::os::fd::AsRawFd;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED | libc::MAP_NORESERVE;
-        let start = self.base.as_ptr().cast();
-        // SAFETY: replaces the first part of our own reservation, where nothing is in use yet; the range is longer
-        // than `len`, and `file` stays open for the duration of the call, which is all the kernel needs.
-        let address = unsafe { libc::mmap(start, len, libc::PROT_READ, flags, file.as_raw_fd(), 0) };
-        if address == libc::MAP_FAILED {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: advice on our own mapping. Random: a populate brings in what it names and nothing around it.
-        unsafe { libc::madvise(start, len, libc::MADV_RANDOM) };
-        Ok(())
-    }
-
-    fn populate(&self, first: u32, count: u32) -> Result<(), Unpopulated> {
-        let (start, len) = (self.unit(first).as_ptr(), count as usize * PAGE_SIZE);
-        // SAFETY: the units lie in our own mapping; populating and locking change no bytes.
-        if unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_READ) } != 0 {
-            return Err(Unpopulated::Read(std::io::Error::last_os_error()));
-        }
-        // SAFETY: as above.
-        if unsafe { libc::mlock(start.cast_const().cast(), len) } != 0 {
-            return Err(Unpopulated::Unlockable);
-        }
-        Ok(())
-    }
-}
-
-#[cfg(not(miri))]
-impl Drop for Range {
-    fn drop(&mut self) {
-        // SAFETY: unmaps exactly what `reserve` mapped; the last owner is gone, so no reference into it is left.
-        let outcome = unsafe { libc::munmap(self.reservation.as_ptr().cast(), self.reserved) };
-        debug_assert_eq!(outcome, 0, "unmapping our own range failed");
-    }
-}
-
-#[cfg(miri)]
-impl Range {
-    fn layout(len: usize) -> std::alloc::Layout {
-        std::alloc::Layout::from_size_align(len, PAGE_SIZE).expect("test limits are small")
-    }
-
-    fn reserve(len: usize) -> std::io::Result<Range> {
-        // SAFETY: limits are checked to be above zero.
-        let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(Range::layout(len)) }).expect("memory");
-        Ok(Range { base, len })
-    }
-
-    fn open(&self, _: u32, _: u32) -> std::io::Result<()> {
-        Ok(())
-    }
-
-    fn map_file(&self, _: &std::fs::File, _: usize) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    fn populate(&self, _: u32, _: u32) -> Result<(), Unpopulated> {
-        unreachable!("nothing can be mapped under Miri")
-    }
-}
-
-#[cfg(miri)]
-impl Drop for Range {
-    fn drop(&mut self) {
-        // SAFETY: the pointer came from `alloc_zeroed` with the same layout.
-        unsafe { std::alloc::dealloc(self.base.as_ptr(), Range::layout(self.len)) }
-    }
 }

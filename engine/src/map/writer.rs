@@ -10,6 +10,7 @@ use super::alloc::Slots;
 use super::arena::{Frames, Prefault, Prefaulted};
 use super::checkpoint::Checkpoint;
 use super::epoch::{Tag, Version};
+use super::evict::Eviction;
 use super::layout::{self, SLOTS_PER_BITMAP_PAGE};
 use super::limbo::{Free, Limbo, What};
 use super::load::Reading;
@@ -26,9 +27,10 @@ pub struct Writer {
     pub(super) space: Arc<Space>,
     pub(super) slots: Slots,
     pub(super) frames: Frames,
-    limbo: Limbo,
-    published: Version,
+    pub(super) limbo: Limbo,
+    pub(super) published: Version,
     durable: Durable,
+    pub(super) eviction: Eviction,
     /// Slots being read from the file; none of them may change hands meanwhile.
     pub(super) reading: Reading,
 }
@@ -61,6 +63,8 @@ pub struct Usage {
     pub held: usize,
     /// Pages, slots and frames that wait for readers of old versions.
     pub waiting: usize,
+    /// Pages in memory, of any version, in frames or in the mapping.
+    pub resident: u32,
     /// Frames opened so far, used or not: the anonymous memory.
     pub frames: u32,
     /// Frames opened and free.
@@ -79,6 +83,7 @@ impl Writer {
             limbo: Limbo::default(),
             published,
             durable,
+            eviction: Eviction::default(),
             reading: Reading::default(),
         }
     }
@@ -128,6 +133,7 @@ impl Writer {
                 None => return false,
                 Some(Free::Frame(frame)) => self.frames.give_back(frame),
                 Some(Free::Memory(no)) => self.release_memory(no),
+                Some(Free::Window(first)) => self.release_window(first),
                 Some(Free::Page(no)) => {
                     self.release_memory(no);
                     if !self.reading.defer(no) {
@@ -191,6 +197,7 @@ impl Writer {
             }
         }
         self.limbo.push(now, What::Frames(frames));
+        self.retry_windows();
         let released = self.slots.finish_checkpoint(generation);
         self.limbo.push(now, What::Pages(released));
         generation
@@ -206,6 +213,11 @@ impl Writer {
         self.frames.on_prefaulted(done);
     }
 
+    /// Whether a checkpoint is out.
+    pub(super) fn is_checkpointing(&self) -> bool {
+        self.durable.out
+    }
+
     /// What the index takes up now.
     pub fn usage(&self) -> Usage {
         Usage {
@@ -214,6 +226,7 @@ impl Writer {
             file: self.slots.page_count(),
             held: self.slots.held_count(),
             waiting: self.limbo.len(),
+            resident: self.space.resident(),
             frames: self.frames.open_count(),
             frames_free: self.frames.free_count(),
         }

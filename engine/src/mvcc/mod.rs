@@ -4,25 +4,25 @@
 //! lives in *generations*: a put opens one (create revision, version 1), further puts raise the version, a delete
 //! ends it with a *tombstone*. *Compaction* at R forgets, for every key, all versions but the newest at or below R.
 
-/// The one protobuf message the store writes itself.
+// The one protobuf message the store writes itself.
 pub mod wire;
 
-/// Every version, in revision order.
+// Every version, in revision order.
 pub mod history;
 
-/// The newest version of every key, and the small tables: a copy-on-write tree.
+// The newest version of every key, and the small tables: a copy-on-write tree.
 pub mod index;
 
-/// One version of the store, for reading.
+// One version of the store, for reading.
 pub mod view;
 
-/// A scan at one revision, in slices.
+// A scan at one revision, in slices.
 pub mod walk;
 
-/// A range, from request to list of records.
+// A range, from request to list of records.
 pub mod range;
 
-/// The version being built and the one readers see.
+// The version being built and the one readers see.
 pub mod store;
 
 use crate::map::page::PageNo;

@@ -18,19 +18,19 @@
 //! Any error from here ([`Fatal`]) ends the process: a log that failed once is never written again, and
 //! bytes that are not what was written are never answered from.
 
-/// What a checkpoint's meta page says about the store.
+// What a checkpoint's meta page says about the store.
 pub mod payload;
 
-/// From a data directory to a replica.
+// From a data directory to a replica.
 pub mod open;
 
-/// When the store's state goes to the index file.
+// When the store's state goes to the index file.
 mod checkpoint;
 
-/// Committed entries into answers.
+// Committed entries into answers.
 mod applying;
 
-/// Reads that wait for an index.
+// Reads that wait for an index.
 mod read;
 
 use std::collections::{HashMap, VecDeque};
@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use raft::{LogPosition, MemberId, ProposeError, Raft};
 
-use crate::apply::Answer;
+use crate::apply::{Answer, quota};
 use crate::command::{self, RequestId};
 use crate::disk::{Op, Outcome, Owner, Token};
 use crate::error::ApiError;
@@ -144,6 +144,8 @@ pub struct Config {
     pub request_timeout: Duration,
     /// Longest request, in bytes of its own message.
     pub request_bytes_max: usize,
+    /// Bytes of data after which writes that add to them are refused; none is no quota.
+    pub quota_bytes: Option<u64>,
     /// The log.
     pub wal: wal::Config,
     /// The history.
@@ -168,6 +170,7 @@ impl Config {
             heartbeat: Duration::from_millis(100),
             request_timeout: Duration::from_secs(7),
             request_bytes_max: 1536 << 10,
+            quota_bytes: Some(2 << 30),
             wal: wal::Config::default(),
             history: history::Config::default(),
             map: map::Limits::default(),
@@ -241,6 +244,21 @@ impl Replica {
         self.waiting.insert(id, call);
         self.deadlines.push_back((now + self.config.request_timeout, id));
         Ok(())
+    }
+
+    /// Whether the quota has room for a write. If not, the alarm is raised, and stays until somebody lowers it: a full
+    /// store takes deletes and compactions, but nothing that adds to it.
+    ///
+    /// Not part of [`Replica::propose`], because clients hear of it before they hear that their request is
+    /// malformed.
+    pub fn check_quota(&mut self, now: Instant, write: &Write<'_>) -> Result<(), ApiError> {
+        let cost = quota::cost(write);
+        let is_full = |quota| self.db_size() + cost >= quota;
+        if cost == 0 || !(self.store.has_alarm(AlarmKind::NoSpace) || self.config.quota_bytes.is_some_and(is_full)) {
+            return Ok(());
+        }
+        self.raise_no_space(now);
+        Err(ApiError::NoSpace)
     }
 
     /// Moves everything on that can move: call it after any input.
@@ -414,15 +432,19 @@ impl Replica {
     /// The disk refuses space that the log will need: refuse writes that grow the store while there is still room to
     /// delete and compact.
     fn raise_space_alarm(&mut self, now: Instant) {
-        if !self.wal.needs_space() {
-            return;
+        if self.wal.needs_space() {
+            self.wal.retry_space();
+            self.raise_no_space(now);
         }
-        self.wal.retry_space();
+    }
+
+    /// Raises this member's NOSPACE alarm, unless one is raised. A second one while the first is under way changes
+    /// nothing.
+    fn raise_no_space(&mut self, now: Instant) {
+        let member = self.config.member;
         if !self.store.has_alarm(AlarmKind::NoSpace) && !self.stopping {
-            let (action, kind) = (AlarmAction::Activate, AlarmKind::NoSpace);
-            let alarm = Write::Alarm(Alarm { action, member: self.config.member, kind });
-            // A second one while the first is under way changes nothing.
-            self.propose(now, CallId::NOBODY, &alarm, 0).expect("an alarm is small");
+            let alarm = Alarm { action: AlarmAction::Activate, member, kind: AlarmKind::NoSpace };
+            self.propose(now, CallId::NOBODY, &Write::Alarm(alarm), 0).expect("an alarm is small");
         }
     }
 

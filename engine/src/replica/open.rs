@@ -71,12 +71,12 @@ pub struct Opened {
 
 /// Opens, or begins, the data directory behind `disk`.
 ///
-/// `mapping` is the index file opened for reading, where the file system shows writes in mappings. `nonce` is a random
+/// `mapping` opens the index file for reading, where the file system shows writes in mappings. `nonce` is a random
 /// number of this start. The member is the only voter.
 pub fn open(
     config: Config,
     disk: &mut dyn Disk,
-    mapping: Option<&File>,
+    mapping: Option<&dyn Fn() -> std::io::Result<File>>,
     nonce: u64,
     now: Instant,
 ) -> Result<Opened, Error> {

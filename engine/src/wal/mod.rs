@@ -11,46 +11,46 @@
 
 use bytes::Bytes;
 
-/// Where each byte of a block is.
+// Where each byte of a block is.
 pub mod layout;
 
-/// The records inside a block.
+// The records inside a block.
 pub mod frame;
 
-/// One block while it is filled.
+// One block while it is filled.
 mod block;
 
-/// What the next header and the next segment head repeat.
+// What the next header and the next segment head repeat.
 mod tail;
 
-/// Sizes and mode.
+// Sizes and mode.
 pub mod config;
 
-/// Segments: placing blocks, zeroed files ahead, reuse behind.
+// Segments: placing blocks, zeroed files ahead, reuse behind.
 mod segment;
 
-/// Group commit without input or output: frames in, disk operations out, a durable position back.
+// Group commit without input or output: frames in, disk operations out, a durable position back.
 pub mod writer;
 
-/// Why a log cannot be opened.
+// Why a log cannot be opened.
 mod error;
 
-/// What valid blocks lie where: the evidence that recovery judges.
+// What valid blocks lie where: the evidence that recovery judges.
 mod survey;
 
-/// Which of them count.
+// Which of them count.
 mod chain;
 
-/// Frames into the state they describe.
+// Frames into the state they describe.
 mod replay;
 
-/// From the files of a log to the state to go on from, or a refusal.
+// From the files of a log to the state to go on from, or a refusal.
 pub mod recover;
 
-/// Begins a new start: the fresh segment that must be durable before anything is served.
+// Begins a new start: the fresh segment that must be durable before anything is served.
 pub mod open;
 
-/// Reports on a log for an operator, and cuts a damaged one.
+// Reports on a log for an operator, and cuts a damaged one.
 pub mod inspect;
 
 /// Whose log it is; blocks of anybody else do not count.

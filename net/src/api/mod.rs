@@ -9,31 +9,31 @@ use engine::error::{ApiError, Code};
 
 use crate::pb::wire::Malformed;
 
-/// Which method a path names.
+// Which method a path names.
 pub mod route;
 
-/// The header every answer carries.
+// The header every answer carries.
 pub mod header;
 
-/// Range, Put, DeleteRange, Txn, Compact.
+// Range, Put, DeleteRange, Txn, Compact.
 pub mod kv;
 
-/// Stored records as answers see them.
+// Stored records as answers see them.
 pub mod records;
 
-/// Everything of an answer but its records.
+// Everything of an answer but its records.
 mod plan;
 
-/// Answers of any size, piece by piece.
+// Answers of any size, piece by piece.
 pub mod encoder;
 
-/// Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
+// Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
 
-/// MemberList.
+// MemberList.
 pub mod cluster;
 
-/// The health service of gRPC.
+// The health service of gRPC.
 pub mod health;
 
 /// What a call ends with when it does not succeed: code and text of its trailers.

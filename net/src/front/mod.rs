@@ -7,10 +7,10 @@
 //! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] each
 //! turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
 
-/// What each request becomes.
+// What each request becomes.
 mod serve;
 
-/// Reads that take more than a slice, and answers that take more than one send.
+// Reads that take more than a slice, and answers that take more than one send.
 mod long;
 
 use std::collections::{BTreeMap, VecDeque};

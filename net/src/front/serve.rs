@@ -86,10 +86,13 @@ impl Front {
                     Ok(request) => request,
                     Err(malformed) => return Ok(Refusal::from(malformed).into()),
                 };
-                if let Err(error) = request.check(self.config.ops_max) {
+                let write = write_of(&request);
+                // A full store says so before it says that a request is malformed.
+                let room = write.as_ref().map_or(Ok(()), |write| replica.check_quota(now, write));
+                if let Err(error) = room.and_then(|()| request.check(self.config.ops_max)) {
                     return Ok(error.into());
                 }
-                match write_of(&request) {
+                match write {
                     Some(write) => Ok(self.propose(now, place, &write, message.len(), replica)),
                     None if is_serializable(&request) => self.read(place, method, message, &request, replica),
                     None => self.read_index(now, place, method, message, replica),

@@ -1,13 +1,13 @@
 //! What is not gRPC on the client port, and all of the metrics port: HTTP/1.1.
 
-/// Parameters of a URL.
+// Parameters of a URL.
 pub mod query;
 
-/// Health, version and metrics: what is asked and what is answered, without a socket.
+// Health, version and metrics: what is asked and what is answered, without a socket.
 pub mod endpoints;
 
-/// Transports for `hyper`.
+// Transports for `hyper`.
 pub mod io;
 
-/// A connection, by `hyper`.
+// A connection, by `hyper`.
 pub mod serve;

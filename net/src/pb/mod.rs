@@ -4,13 +4,13 @@
 //! the one module outside `api` that knows both. Answers around stored bytes are encoded in `api` too. Everything else
 //! goes through the generated types.
 
-/// Varints, tags and a reader of fields.
+// Varints, tags and a reader of fields.
 pub mod wire;
 
-/// Messages written back to front, around bytes that come later.
+// Messages written back to front, around bytes that come later.
 pub mod back;
 
-/// Put, Range, DeleteRange, Txn and Compaction, decoded in place.
+// Put, Range, DeleteRange, Txn and Compaction, decoded in place.
 pub mod hot;
 
 /// The serialized `FileDescriptorSet` of everything in `proto/`.

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, kill9, race};
+use kontiki_tests::process::{copies, flags, hostile, kill9, race};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|race|flags [options]
+usage: process kill9|copies|race|flags|hostile [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --count N        kills (5), copies (3) or transactions (30000)
   --full           200 kills, 50 copies, 1000000 transactions
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     let verdict = match options.check.as_str() {
         "kill9" => kill9::run(&subject, count(KILLS), seed),
         "copies" => copies::run(&subject, count(COPIES), seed),
+        "hostile" => hostile::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
     };
@@ -77,7 +78,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "race" | "flags" => options.check = arg,
+            "kill9" | "copies" | "race" | "flags" | "hostile" => options.check = arg,
             "--subject" => options.subject = Some(value()?),
             "--count" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),

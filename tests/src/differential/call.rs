@@ -112,7 +112,8 @@ pub enum Outcome {
     },
     /// A gRPC error.
     Error(Status),
-    /// Anything else: no status, a reset stream, a response that does not decode, a lost connection.
+    /// Anything else: no status, unusual frames, a reset stream, a response that does not decode, a lost
+    /// connection.
     Broken(String),
 }
 
@@ -135,6 +136,10 @@ impl Outcome {
             return Err(broken(format!("{:?} after {}", answer.end, answer.shape)));
         }
         let status = answer.status().ok_or_else(|| broken(format!("no grpc-status: {:?}", answer.blocks)))?;
+        let shape = if status.code == 0 { "HEADERS DATA HEADERS+END" } else { "HEADERS+END" };
+        if answer.shape != shape {
+            return Err(broken(format!("frames are {}, not {shape}, for {status:?}", answer.shape)));
+        }
         if status.code != 0 {
             return Err(Outcome::Error(status));
         }

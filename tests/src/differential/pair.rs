@@ -1,6 +1,8 @@
 //! Two servers side by side: every call goes to both, the reference first, and what differs is written down.
 
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::server::{Binary, Server, StartError};
 use crate::wire::{Answer, Conn, Request};
@@ -22,6 +24,13 @@ pub struct Finding {
     pub difference: String,
 }
 
+impl Finding {
+    /// Both findings as one.
+    pub fn and(self, other: Finding) -> Finding {
+        Finding { difference: format!("{}\n{}", self.difference, other.difference), ..self }
+    }
+}
+
 /// One of the two.
 #[derive(Debug)]
 struct Side {
@@ -29,6 +38,8 @@ struct Side {
     server: Server,
     conn: Conn,
     names: Names,
+    /// A call of this case got no answer; the case's other calls are not worth the wait.
+    hung: bool,
 }
 
 impl Side {
@@ -38,7 +49,7 @@ impl Side {
         let server = Server::start(&binary, &[])?;
         let conn = Conn::open(server.client())?;
         let names = Names::new(server.client(), server.site().peer());
-        Ok(Side { binary, server, conn, names })
+        Ok(Side { binary, server, conn, names, hung: false })
     }
 
     fn restart(&mut self) -> Result<(), StartError> {
@@ -49,8 +60,18 @@ impl Side {
         Ok(())
     }
 
+    fn is_settled(&self) -> io::Result<bool> {
+        let answer = http1(self.server.client(), "GET", "/version", &[])?;
+        let versions = serde_json::from_str::<serde_json::Value>(&answer.body).unwrap_or_default();
+        Ok(versions["storage"].is_string() && versions["storage"] == versions["etcdcluster"])
+    }
+
     fn exchange(&mut self, request: &Request) -> io::Result<Answer> {
+        if self.hung {
+            return Err(io::Error::other("not asked: an earlier call of this case got no answer"));
+        }
         let result = self.conn.exchange(request);
+        self.hung = matches!(&result, Err(error) if is_timeout(error.kind()));
         if !matches!(&result, Ok(Answer { end: crate::wire::End::Stream | crate::wire::End::Reset(_), .. })) {
             // Whatever broke it, the next call deserves a connection of its own.
             self.conn = Conn::open(self.server.client())?;
@@ -84,6 +105,17 @@ impl Pair {
         Ok(Pair { sides: [reference, subject], rows: Vec::new(), step: 0, findings: Vec::new() })
     }
 
+    /// Waits until both have decided on their versions: etcd raises that of its storage only after a while.
+    pub fn settle(&self) -> io::Result<()> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        for side in &self.sides {
+            while !side.is_settled()? && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(())
+    }
+
     /// Stops both in the ordinary way and starts them again on their data.
     pub fn restart(&mut self) {
         self.step += 1;
@@ -94,10 +126,40 @@ impl Pair {
         }
     }
 
+    /// Writes down a server that ended by itself, with its last words, and starts it again on its data, so that one
+    /// crash does not hide what the other cases would find.
+    pub fn revive(&mut self) {
+        for index in 0..2 {
+            let Side { binary, server, .. } = &mut self.sides[index];
+            if server.is_running() {
+                continue;
+            }
+            let log = server.log();
+            let words = log[log.len().saturating_sub(LAST_WORDS)..].join("\n");
+            let name = binary.name.clone();
+            let revived = server.kill_and_restart(binary).map_err(|error| error.to_string());
+            let revived = revived.and_then(|()| {
+                self.sides[index].conn =
+                    Conn::open(self.sides[index].server.client()).map_err(|e| e.to_string())?;
+                Ok(())
+            });
+            self.note(
+                "",
+                format!("{name} ended by itself (started again: {revived:?}); its last words:\n{words}"),
+            );
+        }
+    }
+
     /// From here on, findings belong to `rows`.
     pub fn begin(&mut self, rows: &[&str]) {
+        self.sides.iter_mut().for_each(|side| side.hung = false);
         self.rows = rows.iter().map(|&row| row.to_owned()).collect();
         self.step = 0;
+    }
+
+    /// Whether nothing was found since the last [`Pair::take_findings`].
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty()
     }
 
     /// All findings so far; they are taken out.
@@ -111,6 +173,10 @@ impl Pair {
         self.step += 1;
         let [expected, found] = self.sides.each_mut().map(|side| side.call(&call));
         self.compare(&terse(&call), &expected, &found);
+        if let Outcome::Broken(text) = &expected {
+            // Two servers that break alike prove nothing.
+            self.note(&terse(&call), format!("reference: {text}"));
+        }
         expected
     }
 
@@ -225,8 +291,15 @@ impl Pair {
     }
 }
 
+const SETTLE_MAX: Duration = Duration::from_secs(8);
+const LAST_WORDS: usize = 6;
 const LINES_MAX: usize = 8;
 const TEXT_MAX: usize = 600;
+
+/// Which of the two a socket's timeout gives differs between systems.
+fn is_timeout(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
 
 /// The lines that differ between two pretty-printed values, with the fields they are in.
 fn first_differences(expected: &str, found: &str) -> String {

@@ -35,9 +35,13 @@ pub fn run_generated(
             *report.errors.entry(format!("{} {}", status.code, status.message)).or_default() += 1;
         }
         calls.push(call);
-        if let Some(finding) = pair.take_findings().into_iter().next() {
+        if !pair.is_clean() {
+            pair.revive();
+        }
+        let findings = pair.take_findings();
+        if let Some(finding) = findings.into_iter().reduce(Finding::and) {
             drop(pair);
-            println!("a difference at call {}; shrinking", calls.len());
+            println!("at call {} of seed {seed}, now shrinking: {finding}", calls.len());
             let (finding, calls) = shrink(reference, subject, finding, calls)?;
             report.difference = Some((finding, calls.iter().map(terse).collect()));
             break;
@@ -72,6 +76,19 @@ fn reduce<F, T: Clone, E>(
     mut items: Vec<T>,
     mut attempt: impl FnMut(&[T]) -> Result<Tried<F>, E>,
 ) -> Result<(F, Vec<T>), E> {
+    // Mostly the last few are enough, and few are quickly tried.
+    let mut tail = 1;
+    while tail < items.len() {
+        let few = &items[items.len() - tail..];
+        match attempt(few)? {
+            Tried::Fails(found, length) => {
+                (failure, items) = (found, few[..length].to_vec());
+                break;
+            }
+            Tried::Passes => tail *= 2,
+            Tried::GiveUp => return Ok((failure, items)),
+        }
+    }
     let mut chunk = items.len() / 2;
     while chunk > 0 {
         let mut start = 0;

@@ -30,10 +30,11 @@ impl Model {
         if revision <= self.base_revision {
             return Err(format!("a write got revision {revision}, at or below {}", self.base_revision));
         }
-        match self.changes.insert(revision, changes) {
-            None => Ok(()),
-            Some(other) => Err(format!("two writes got revision {revision}; one of them is {other:?}")),
+        if let Some(other) = self.changes.get(&revision) {
+            return Err(format!("two writes got revision {revision}: {other:?} and {changes:?}"));
         }
+        self.changes.insert(revision, changes);
+        Ok(())
     }
 
     /// Revisions in `..=current` after the base that no write has.

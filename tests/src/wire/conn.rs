@@ -13,7 +13,7 @@ use super::grpc::{Message, Request, Status, messages};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// No answer for this long is an answer: the server hangs. Longer than etcd's own request timeout of 7 s.
-pub const ANSWER_MAX: Duration = Duration::from_secs(20);
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 const SETTING_INITIAL_WINDOW_SIZE: u16 = 0x4;
 const WINDOW_DEFAULT: i64 = 65_535;
 const WINDOW_MAX: u32 = 0x7fff_ffff;
@@ -145,7 +145,7 @@ impl Conn {
         self.next_stream += 2;
         self.streams.insert(id, Stream { window: self.window_initial, ..Stream::default() });
         let mut bytes = Vec::new();
-        write_headers(&mut bytes, id, &encode(&request.headers))?;
+        write_headers(&mut bytes, id, &encode(&request.headers), 0)?;
         if request.end && request.body.is_empty() {
             Frame::new(FrameKind::Data, flag::END_STREAM, id, []).write(&mut bytes)?;
         }
@@ -165,6 +165,17 @@ impl Conn {
             self.window -= len as i64;
             self.streams.get_mut(&id).expect("just inserted").window -= len as i64;
         }
+        self.writer.write_all(&bytes)?;
+        Ok(StreamId(id))
+    }
+
+    /// Sends headers that end the stream at once, whatever the body of `request`.
+    pub fn start_bare(&mut self, request: &Request) -> io::Result<StreamId> {
+        let id = self.next_stream;
+        self.next_stream += 2;
+        self.streams.insert(id, Stream { window: self.window_initial, ..Stream::default() });
+        let mut bytes = Vec::new();
+        write_headers(&mut bytes, id, &encode(&request.headers), flag::END_STREAM)?;
         self.writer.write_all(&bytes)?;
         Ok(StreamId(id))
     }
@@ -329,11 +340,14 @@ fn window_update(stream: u32, credit: u32) -> Frame {
 }
 
 /// Writes a header block as HEADERS and as many CONTINUATION frames as it needs.
-fn write_headers(to: &mut Vec<u8>, stream: u32, block: &[u8]) -> io::Result<()> {
+fn write_headers(to: &mut Vec<u8>, stream: u32, block: &[u8], first_flags: u8) -> io::Result<()> {
     let mut kind = FrameKind::Headers;
     let mut chunks = block.chunks(FRAME_SIZE_MAX).peekable();
     while let Some(chunk) = chunks.next() {
-        let flags = if chunks.peek().is_none() { flag::END_HEADERS } else { 0 };
+        let mut flags = if chunks.peek().is_none() { flag::END_HEADERS } else { 0 };
+        if kind == FrameKind::Headers {
+            flags |= first_flags;
+        }
         Frame::new(kind, flags, stream, chunk).write(to)?;
         kind = FrameKind::Continuation;
     }
@@ -392,11 +406,11 @@ mod tests {
     #[test]
     fn long_blocks_continue() {
         let mut bytes = Vec::new();
-        write_headers(&mut bytes, 3, &vec![0; FRAME_SIZE_MAX + 1]).unwrap();
+        write_headers(&mut bytes, 3, &vec![0; FRAME_SIZE_MAX + 1], flag::END_STREAM).unwrap();
         let mut rest = bytes.as_slice();
         let first = Frame::read(&mut rest).unwrap();
         let second = Frame::read(&mut rest).unwrap();
-        assert_eq!((first.kind, first.flags), (FrameKind::Headers, 0));
+        assert_eq!((first.kind, first.flags), (FrameKind::Headers, flag::END_STREAM));
         assert_eq!((second.kind, second.flags), (FrameKind::Continuation, flag::END_HEADERS));
     }
 }

@@ -1,7 +1,8 @@
 //! Which CPUs are there, and which one hears from the disk?
 //!
-//! A completion that arrives on the CPU that waits for it saves a wake-up of another: on a disk with one queue, that is
-//! a fifth of a log write. The answer is pieced together from /sys and /proc/interrupts and may well be "unknown".
+//! A completion that arrives on the CPU that waits for it saves a wake-up of another: on a disk with one
+//! queue, that is a fifth of a log write. The answer is pieced together from /sys and /proc/interrupts and
+//! may well be "unknown".
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +35,8 @@ pub fn disk_interrupt(dir: &Path) -> Option<DiskInterrupt> {
     busiest(&fs::read_to_string("/proc/interrupts").ok()?, &names)
 }
 
-/// Names on the path of a block device in /sys: controller, disk, partition; for a stacked device those below it.
+/// Names on the path of a block device in /sys: controller, disk, partition; for a stacked device those below
+/// it.
 fn device_names(sys: &Path, device: u64) -> Option<BTreeSet<String>> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let path = sys.join(format!("{major}:{minor}")).canonicalize().ok()?;

@@ -1,7 +1,8 @@
 //! Does a directory take direct IO, and in what units?
 //!
-//! Tried, not looked up: a file is opened past the page cache, unlinked at once, and written in the smallest unit that
-//! works. tmpfs is refused by name, because newer kernels take the flag there and still keep everything in memory.
+//! Tried, not looked up: a file is opened past the page cache, unlinked at once, and written in the smallest
+//! unit that works. tmpfs is refused by name, because newer kernels take the flag there and still keep
+//! everything in memory.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -18,7 +19,8 @@ const UNITS: [usize; 2] = [512, 4096];
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 const RAMFS_MAGIC: u64 = 0x8584_58f6;
 
-/// The unit, in bytes, in which files in `dir` can be written directly: offset, length and memory in multiples of it.
+/// The unit, in bytes, in which files in `dir` can be written directly: offset, length and memory in
+/// multiples of it.
 ///
 /// Blocks for a few writes.
 pub fn unit(dir: &Path) -> Result<usize, Obstacle> {

@@ -1,10 +1,10 @@
 //! How long until a write is durable: by `O_DSYNC`, and by a write with `fdatasync` after it?
 //!
-//! Both are timed in turns on one file that is written beforehand, as log segments are, while every other CPU is kept
-//! busy: on a quiet host `O_DSYNC` looks better than it will be under load.
+//! Both are timed in turns on one file that is written beforehand, as log segments are, while every other CPU
+//! is kept busy: on a quiet host `O_DSYNC` looks better than it will be under load.
 //!
-//! The writes here block, so what an asynchronous `O_DSYNC` write pays for its detour through a kernel worker is not in
-//! the numbers. A driver that can time its own writes should, and give the result to
+//! The writes here block, so what an asynchronous `O_DSYNC` write pays for its detour through a kernel worker
+//! is not in the numbers. A driver that can time its own writes should, and give the result to
 //! [`log_mode`](crate::profile::log_mode) all the same.
 
 use std::fs::{File, OpenOptions};

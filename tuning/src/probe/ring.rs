@@ -1,7 +1,7 @@
 //! May this process use io_uring?
 //!
-//! Ask before the runtime does: it panics over a blocked ring with a text that points elsewhere. Containers forbid
-//! io_uring by default (the seccomp profile RuntimeDefault), and so do some distributions by sysctl.
+//! Ask before the runtime does: it panics over a blocked ring with a text that points elsewhere. Containers
+//! forbid io_uring by default (the seccomp profile RuntimeDefault), and so do some distributions by sysctl.
 
 use std::fs;
 

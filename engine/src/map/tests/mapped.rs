@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::super::page::{PAGE_SIZE, PageNo, ReadPages};
 use super::super::{Load, Loader, MapError, Opened, TAG_WORDS, Wanted, Writer, open};
-use super::toy::{LIMITS, build, change, children, pinned_values, values};
+use super::toy::{LIMITS, build, change, children, values};
 use crate::disk::{Disk, DiskError, FileName, Op, Outcome, Output};
 
 /// One index file in the directory for temporary files, removed at the end.
@@ -27,12 +27,10 @@ impl FileDisk {
         self.file.as_ref().expect("the file was created")
     }
 
-    /// The writing handle and one for the mapping.
+    /// Opens the index with a mapping, the first time creating it.
     pub fn open(&mut self) -> Opened {
-        if self.file.is_none() {
-            open(self, None, LIMITS).expect("the file is created");
-        }
-        let mapping = self.file().try_clone().unwrap();
+        let path = self.path.clone();
+        let mapping = move || File::options().read(true).open(&path);
         open(self, Some(&mapping), LIMITS).expect("the index opens")
     }
 }
@@ -110,7 +108,8 @@ fn pages_move_to_the_mapping_once_durable_and_their_frames_come_back() {
         root = change(&mut writer, root, generation * 7 % 100, Some(generation as u64));
         writer.publish(root, [0; TAG_WORDS]);
         checkpoint(&mut disk, &mut writer);
-        assert_eq!(pinned_values(&reader.pin()), values(&writer, root).unwrap());
+        let guard = reader.pin();
+        assert_eq!(values(&guard, guard.root().unwrap()), values(&writer, root));
     }
     writer.reclaim();
     assert_eq!(frames_in_use(&writer), 0);
@@ -157,4 +156,47 @@ fn rot_and_a_cut_file_are_errors_and_no_signal() {
     let error = Loader::new().load(&mut writer, &mut disk, last).unwrap_err();
     let start = format!("reading index.db, page {}, offset {}", window.0, window.0 as usize * PAGE_SIZE);
     assert!(error.to_string().starts_with(&start), "{error}");
+}
+
+#[test]
+fn windows_are_evicted_as_a_whole_once_cold_and_found_again() {
+    let mut disk = FileDisk::new("evict");
+    let mut writer = disk.open().writer;
+    let mut loader = Loader::new();
+    let root = build(&mut writer, &(0..200).collect::<Vec<_>>());
+    writer.publish(root, [0; TAG_WORDS]);
+    checkpoint(&mut disk, &mut writer);
+    writer.reclaim();
+    assert_eq!(writer.usage().resident, 201);
+
+    // The first round cools, the second evicts; the root's window is visited in between.
+    let reader = writer.reader();
+    let leaves = children(writer.page(root).unwrap());
+    let guard = reader.pin();
+    let held = guard.page(leaves[0]).unwrap();
+    for _ in 0..2 {
+        writer.page(root).unwrap();
+        for base in (0..=writer.usage().file).step_by(64) {
+            writer.pass(base);
+        }
+    }
+    assert!(guard.page(leaves[0]).is_err() && writer.page(root).is_ok());
+    writer.reclaim();
+    assert_eq!(
+        u64::from_le_bytes(held[16..24].try_into().unwrap()),
+        0,
+        "a reader that had the page keeps it"
+    );
+    drop(guard);
+    writer.reclaim();
+    assert!(writer.usage().resident < 70, "{:?}", writer.usage());
+
+    assert_eq!(loader.load(&mut writer, &mut disk, leaves[0]), Ok(Wanted::Ready));
+    assert_eq!(writer.page(leaves[0]).unwrap()[16], 0);
+    writer.evict(0);
+    assert_eq!(writer.usage().resident, 0);
+    while let Err(miss) = values(&writer, root) {
+        loader.load(&mut writer, &mut disk, miss.page).unwrap();
+    }
+    assert_eq!(values(&writer, root).unwrap(), (0..200).collect::<Vec<_>>());
 }

@@ -1,7 +1,7 @@
 //! A two-level copy-on-write "tree" of numbers: enough to have versions with shared pages.
 
 use super::super::page::{Miss, PAGE_HEADER, Page, PageNo, ReadPages, WritePages};
-use super::super::{Guard, Limits, Loader, Opened, Wanted, Writer, open};
+use super::super::{Limits, Loader, Opened, Wanted, Writer, open};
 use super::disk::MemDisk;
 
 /// Small enough for Miri, large enough for a few hundred pages.
@@ -45,11 +45,6 @@ fn value(leaf: &Page) -> u64 {
 /// All numbers below `root`.
 pub fn values(pages: &dyn ReadPages, root: PageNo) -> Result<Vec<u64>, Miss> {
     children(pages.page(root)?).into_iter().map(|leaf| Ok(value(pages.page(leaf)?))).collect()
-}
-
-/// All numbers of a pinned version.
-pub fn pinned_values(guard: &Guard<'_>) -> Vec<u64> {
-    guard.root().map_or(Vec::new(), |root| values(guard, root).expect("pages of tests stay in memory"))
 }
 
 /// A new root whose first numbers are `numbers`.

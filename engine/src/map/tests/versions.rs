@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::super::page::{PageNo, ReadPages};
-use super::super::{Checkpoint, Guard, Reader, TAG_WORDS, Writer};
+use super::super::{Checkpoint, Guard, Loader, Reader, TAG_WORDS, Wanted, Writer};
 use super::disk::MemDisk;
-use super::toy::{build, change, load_values, open_toy, pinned_values, values};
+use super::toy::{build, change, load_values, open_toy, values};
 use crate::disk::{Disk, Outcome, Token};
 
 /// One thing that happens.
@@ -25,6 +25,8 @@ enum Step {
     Checkpoint,
     /// One of the outstanding operations ends.
     Complete(usize),
+    /// Clean pages leave memory.
+    Evict(u32),
 }
 
 const READERS: usize = 3;
@@ -37,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..READERS).prop_map(Step::Unpin),
         4 => Just(Step::Checkpoint),
         4 => (0usize..4).prop_map(Step::Complete),
+        1 => (0u32..16).prop_map(Step::Evict),
     ]
 }
 
@@ -55,6 +58,9 @@ struct Life<'r> {
     /// Numbers of the version the checkpoint writes.
     checkpointing: Vec<u64>,
     outstanding: VecDeque<(Token, Outcome)>,
+    loader: Loader,
+    /// Something was evicted.
+    may_miss: bool,
     /// Numbers of the newest durable version.
     durable: Vec<u64>,
 }
@@ -85,8 +91,13 @@ impl Life<'_> {
             Step::Unpin(i) => self.pins[i] = None,
             Step::Checkpoint => self.poll_checkpoint(),
             Step::Complete(i) => self.complete(i),
+            Step::Evict(resident_max) => {
+                self.writer.evict(resident_max);
+                self.may_miss = true;
+            }
         }
         self.check_pins();
+        self.bring_back();
         assert_eq!(values(&self.writer, self.root), Ok(self.batch.clone()), "the batch");
     }
 
@@ -117,7 +128,19 @@ impl Life<'_> {
 
     fn check_pins(&self) {
         for (guard, numbers) in self.pins.iter().flatten() {
-            assert_eq!(pinned_values(guard), *numbers, "version {}", guard.version().number);
+            match guard.root().map_or(Ok(Vec::new()), |root| values(guard, root)) {
+                Ok(found) => assert_eq!(found, *numbers, "version {}", guard.version().number),
+                Err(miss) => assert!(self.may_miss, "{miss:?} although nothing was evicted"),
+            }
+        }
+    }
+
+    /// Brings in what the batch needs.
+    fn bring_back(&mut self) {
+        while let Err(miss) = values(&self.writer, self.root) {
+            assert!(self.may_miss, "{miss:?} although nothing was evicted");
+            let wanted = self.loader.load(&mut self.writer, &mut self.disk, miss.page);
+            assert_eq!(wanted, Ok(Wanted::Ready));
         }
     }
 }
@@ -143,6 +166,8 @@ fn live(mut disk: MemDisk, durable: Vec<u64>, steps: Vec<Step>, torn: u64) -> (M
         checkpoint: None,
         checkpointing: durable.clone(),
         outstanding: VecDeque::new(),
+        loader: Loader::new(),
+        may_miss: false,
         durable,
     };
     for step in steps {

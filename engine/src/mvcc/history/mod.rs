@@ -11,22 +11,22 @@
 //! Reads never touch the disk: a record that is not resident is [`Cold`], the caller [asks](History::fetch) for it
 //! and tries again when it is there.
 
-/// One record, byte by byte.
+// One record, byte by byte.
 pub mod record;
 
-/// Jump pointers between a key's records.
+// Jump pointers between a key's records.
 pub mod jump;
 
-/// The unit of writing, finding and eviction.
+// The unit of writing, finding and eviction.
 pub mod chunk;
 
-/// Finished chunks, in order.
+// Finished chunks, in order.
 pub mod directory;
 
-/// Getting chunks into the files.
+// Getting chunks into the files.
 pub mod flush;
 
-/// Records that are on disk only.
+// Records that are on disk only.
 pub mod cold;
 
 use bytes::Bytes;

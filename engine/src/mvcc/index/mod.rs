@@ -20,43 +20,43 @@ use std::fmt;
 use crate::map::page::{Miss, PageNo, ReadPages, WritePages};
 use crate::request::{KeyRange, RangeEnd};
 
-/// The bytes of a page, drawn.
+// The bytes of a page, drawn.
 pub mod layout;
 
-/// One page: checked view, search, simple edits.
+// One page: checked view, search, simple edits.
 mod node;
 
-/// Long keys and values.
+// Long keys and values.
 mod overflow;
 
-/// Entries on their way from page to page.
+// Entries on their way from page to page.
 mod items;
 
-/// A key, a count, a path.
+// A key, a count, a path.
 pub mod read;
 
-/// A scan in order.
+// A scan in order.
 pub mod cursor;
 
-/// Put and remove.
+// Put and remove.
 pub mod write;
 
-/// What follows a removal.
+// What follows a removal.
 mod merge;
 
-/// A tree from entries in order.
+// A tree from entries in order.
 pub mod bulk;
 
-/// Which tables share the tree.
+// Which tables share the tree.
 pub mod table;
 
-/// The value of table `Keys`.
+// The value of table `Keys`.
 pub mod entry;
 
-/// Whether a tree is whole.
+// Whether a tree is whole.
 pub mod check;
 
-/// A page memory that enforces the rules, and the tree against a model on it.
+// A page memory that enforces the rules, and the tree against a model on it.
 #[cfg(test)]
 pub(crate) mod tests;
 

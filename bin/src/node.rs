@@ -1,0 +1,375 @@
+//! The state core's loop: it feeds the replica and the front, and does what they ask.
+//!
+//! Everything here happens on one executor. Inputs (socket bytes, completions, time) go into the cores at once and
+//! ring the bell; one task answers it, after letting all other ready tasks run, so that everything that arrived together
+//! is proposed, logged and answered together. A turn ends with one send per connection.
+//!
+//! Work that waits for a disk outside the log, or burns CPU, goes to a few background threads.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use engine::disk::dma::DmaLog;
+use engine::disk::file::FileDisk;
+use engine::disk::{Disk, Op, Outcome, Owner, Token};
+use engine::error::ApiError;
+use engine::map::MapError;
+use engine::replica::{CheckpointJob, Fatal, Replica, Work};
+use net::front::{ConnId, Front};
+
+use crate::conn::Conn;
+use crate::logging::Logger;
+use crate::metrics::{Metrics, Snapshot};
+use crate::wake::{Wake, yield_once};
+
+/// How often time is looked at while connections are open: the grain of client deadlines.
+const TICK_BUSY: Duration = Duration::from_millis(10);
+
+/// And while none is.
+const TICK_IDLE: Duration = Duration::from_millis(50);
+
+/// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
+const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
+
+/// The state core.
+pub struct Node {
+    pub(crate) cores: RefCell<Cores>,
+    pub(crate) log: Logger,
+    pub(crate) metrics: Metrics,
+    /// Metrics that never change.
+    pub(crate) about: Snapshot,
+    /// Read buffer of all connections of this executor: it is in use only between a receive and the end of its handling.
+    pub(crate) read_buffer: RefCell<Vec<u8>>,
+    wake: Wake,
+    log_files: LogFiles,
+    disks: Disks,
+    /// Reads for HTTP checks that are under way.
+    outside: RefCell<HashMap<u64, Rc<OutsideRead>>>,
+    next_outside: Cell<u64>,
+    pub(crate) draining: Cell<bool>,
+}
+
+/// The pure cores and who is connected.
+pub(crate) struct Cores {
+    pub replica: Replica,
+    pub front: Front,
+    pub conns: HashMap<ConnId, Rc<Conn>>,
+    /// When connections must hear of time.
+    timers: BTreeMap<(Instant, u64), ConnId>,
+    next_timer: u64,
+}
+
+/// A read for somebody outside gRPC.
+#[derive(Default)]
+struct OutsideRead {
+    wake: Wake,
+    outcome: Cell<Option<Result<(), ApiError>>>,
+}
+
+/// How log blocks are written.
+pub enum LogFiles {
+    /// Direct IO on the ring.
+    Direct(DmaLog),
+    /// Through the page cache on a background thread, where direct IO is not to be had.
+    Cached,
+}
+
+/// Blocking disks for background threads, one in use by each.
+#[derive(Clone)]
+pub struct Disks {
+    root: PathBuf,
+    log: PathBuf,
+    idle: Arc<Mutex<Vec<FileDisk>>>,
+}
+
+impl Disks {
+    /// Disks of the data directory `root`, whose log lies in `log`.
+    pub fn new(root: PathBuf, log: PathBuf) -> Disks {
+        Disks { root, log, idle: Arc::default() }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut FileDisk) -> T) -> T {
+        let idle = self.idle.lock().expect("nobody panics with it").pop();
+        let mut disk = match idle {
+            Some(disk) => disk,
+            None => FileDisk::with_log(&self.root, &self.log).expect("the data directory was opened before"),
+        };
+        let outcome = work(&mut disk);
+        self.idle.lock().expect("nobody panics with it").push(disk);
+        outcome
+    }
+}
+
+impl Node {
+    /// A node of one executor, which must be the one this is called on.
+    pub fn new(
+        replica: Replica,
+        front: Front,
+        log: Logger,
+        log_files: LogFiles,
+        disks: Disks,
+        about: Snapshot,
+    ) -> Rc<Node> {
+        Rc::new(Node {
+            cores: RefCell::new(Cores {
+                replica,
+                front,
+                conns: HashMap::new(),
+                timers: BTreeMap::new(),
+                next_timer: 0,
+            }),
+            log,
+            metrics: Metrics::default(),
+            about,
+            read_buffer: RefCell::new(vec![0; READ_BUFFER]),
+            wake: Wake::default(),
+            log_files,
+            disks,
+            outside: RefCell::default(),
+            next_outside: Cell::new(0),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// Something happened: a turn is due.
+    pub fn ring(&self) {
+        self.wake.ring();
+    }
+
+    /// Turns for as long as the process lives.
+    pub async fn run_turns(self: Rc<Node>) {
+        loop {
+            self.wake.wait().await;
+            // Whatever is ready now joins this turn's batch.
+            yield_once().await;
+            if let Err(fatal) = self.turn() {
+                self.end_with(&fatal);
+            }
+        }
+    }
+
+    /// Looks at the time for as long as the process lives.
+    pub async fn run_clock(self: Rc<Node>) {
+        let mut replica_due = Instant::now();
+        loop {
+            let busy = !self.cores.borrow().front.is_empty();
+            glommio::timer::sleep(if busy { TICK_BUSY } else { TICK_IDLE }).await;
+            let now = Instant::now();
+            if now >= replica_due {
+                replica_due = self.cores.borrow_mut().replica.handle_timeout(now);
+                self.ring();
+            }
+            self.expire_connections(now);
+        }
+    }
+
+    fn turn(self: &Rc<Node>) -> Result<(), Fatal> {
+        let now = Instant::now();
+        let mut cores = self.cores.borrow_mut();
+        let Cores { replica, front, .. } = &mut *cores;
+        replica.turn(now)?;
+        front.run_slices(replica)?;
+        while let Some(event) = replica.poll_event() {
+            front.on_event(now, event, replica)?;
+        }
+        while let Some((id, outcome)) = front.poll_outside() {
+            if let Some(read) = self.outside.borrow_mut().remove(&id) {
+                read.outcome.set(Some(outcome));
+                read.wake.ring();
+            }
+        }
+        while let Some(work) = replica.poll_work() {
+            self.start(work);
+        }
+        if replica.has_more() || front.has_slices() {
+            self.ring();
+        }
+        let mut dirty = Vec::new();
+        while let Some(conn) = front.poll_dirty() {
+            dirty.push(conn);
+        }
+        for conn in dirty {
+            self.arm(&mut cores, conn);
+            if let Some(connection) = cores.conns.get(&conn).cloned() {
+                connection.flush(self, &mut cores)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers when the connection must hear of time.
+    fn arm(&self, cores: &mut Cores, conn: ConnId) {
+        let Some(due) = cores.front.next_timeout(conn) else { return };
+        let Some(connection) = cores.conns.get(&conn) else { return };
+        if connection.timer.get().is_some_and(|(armed, _)| armed <= due) {
+            return;
+        }
+        if let Some(old) = connection.timer.take() {
+            cores.timers.remove(&old);
+        }
+        let key = (due, cores.next_timer);
+        cores.next_timer += 1;
+        connection.timer.set(Some(key));
+        cores.timers.insert(key, conn);
+    }
+
+    fn expire_connections(&self, now: Instant) {
+        let mut cores = self.cores.borrow_mut();
+        while let Some((&key, &conn)) = cores.timers.first_key_value() {
+            if key.0 > now {
+                break;
+            }
+            cores.timers.remove(&key);
+            let Some(connection) = cores.conns.get(&conn).cloned() else { continue };
+            connection.timer.set(None);
+            if cores.front.handle_timeout(now, conn).is_err() {
+                connection.finish();
+            }
+            self.ring();
+        }
+    }
+
+    /// Starts work; its end comes back as input.
+    fn start(self: &Rc<Node>, work: Work) {
+        let node = Rc::clone(self);
+        let task = async move {
+            let outcome = match work {
+                Work::Disk(token, op) => {
+                    let outcome = node.run_disk(token, op).await;
+                    node.cores.borrow_mut().replica.on_disk(token, outcome)
+                }
+                Work::Checkpoint(job) => {
+                    let (job, outcome) = node.run_checkpoint(job).await;
+                    node.cores.borrow_mut().replica.on_checkpoint(job, outcome)
+                }
+                Work::Prefault(prefault) => match in_background(move || prefault.run()).await {
+                    Ok(done) => {
+                        node.cores.borrow_mut().replica.on_prefaulted(done);
+                        Ok(())
+                    }
+                    Err(error) => Err(Fatal::Index(MapError::Memory(error.to_string()))),
+                },
+                Work::Populate(populate) => {
+                    let done = in_background(move || populate.run()).await;
+                    node.cores.borrow_mut().replica.on_populated(done)
+                }
+            };
+            match outcome {
+                Ok(()) => node.ring(),
+                Err(fatal) => node.end_with(&fatal),
+            }
+        };
+        glommio::spawn_local(task).detach();
+    }
+
+    async fn run_disk(&self, token: Token, op: Op) -> Outcome {
+        let started = Instant::now();
+        let is_block = token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. });
+        if let (true, LogFiles::Direct(files)) = (is_block, &self.log_files) {
+            let outcome = files.run(op).await;
+            self.metrics.wal_fsync.observe_duration(started.elapsed());
+            return outcome;
+        }
+        if let (LogFiles::Direct(files), Op::Rename { .. } | Op::Remove { .. }) = (&self.log_files, &op) {
+            files.forget(op.file());
+        }
+        let disks = self.disks.clone();
+        let outcome = in_background(move || disks.with(|disk| disk.run(op))).await;
+        if is_block {
+            self.metrics.wal_fsync.observe_duration(started.elapsed());
+        }
+        outcome
+    }
+
+    async fn run_checkpoint(&self, job: CheckpointJob) -> (CheckpointJob, Result<(), MapError>) {
+        let started = Instant::now();
+        let disks = self.disks.clone();
+        let done = in_background(move || {
+            let mut job = job;
+            let outcome = disks.with(|disk| job.run(disk, || std::thread::sleep(CHECKPOINT_PAUSE)));
+            (job, outcome)
+        })
+        .await;
+        self.metrics.backend_commit.observe_duration(started.elapsed());
+        done
+    }
+
+    /// A linearizable read for a health check.
+    pub(crate) async fn read_outside(&self) -> Result<(), ApiError> {
+        let id = self.next_outside.get();
+        self.next_outside.set(id + 1);
+        let read = Rc::new(OutsideRead::default());
+        self.outside.borrow_mut().insert(id, Rc::clone(&read));
+        {
+            let mut cores = self.cores.borrow_mut();
+            let Cores { replica, front, .. } = &mut *cores;
+            front.read_outside(Instant::now(), id, replica);
+        }
+        self.ring();
+        read.wake.wait().await;
+        read.outcome.take().expect("set before the bell")
+    }
+
+    /// Brings the gauges up to date, for a page of metrics.
+    pub(crate) fn update_gauges(&self) {
+        let cores = self.cores.borrow();
+        let (replica, m) = (&cores.replica, &self.metrics);
+        let (root, state) = replica.store().published();
+        let raft = replica.raft();
+        m.has_leader.set(f64::from(u8::from(raft.leader().is_some())));
+        m.is_leader.set(f64::from(u8::from(raft.is_leader())));
+        m.is_learner.set(0.0);
+        m.proposals_committed.set(raft.commit_index().0 as f64);
+        m.proposals_applied.set(raft.applied_index().0 as f64);
+        m.proposals_pending.set(replica.pending() as f64);
+        m.db_total_size.set(replica.db_size() as f64);
+        m.db_in_use_size.set(replica.db_size() as f64);
+        m.keys.set(root.live as f64);
+        m.current_revision.set(state.revision.0 as f64);
+        m.compact_revision.set(state.compacted.0 as f64);
+    }
+
+    /// Stops taking requests, lets those under way finish, and writes everything down.
+    pub async fn stop(self: &Rc<Node>, drain: Duration, all: Duration) {
+        let begun = Instant::now();
+        self.draining.set(true);
+        self.cores.borrow_mut().front.shutdown(begun);
+        self.ring();
+        while begun.elapsed() < drain && !self.is_drained() {
+            glommio::timer::sleep(Duration::from_millis(2)).await;
+        }
+        self.cores.borrow_mut().replica.stop();
+        while begun.elapsed() < all && !self.cores.borrow().replica.is_stopped() {
+            self.ring();
+            glommio::timer::sleep(Duration::from_millis(2)).await;
+        }
+        if !self.cores.borrow().replica.is_stopped() {
+            self.log.warn("the disk is too slow for an orderly end; the next start replays the log", &[]);
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        let mut cores = self.cores.borrow_mut();
+        let conns: Vec<ConnId> = cores.conns.keys().copied().collect();
+        conns.into_iter().all(|conn| cores.front.is_drained(conn))
+    }
+
+    /// The disk cannot be trusted any more: nothing is acknowledged from here on.
+    pub(crate) fn end_with(&self, fatal: &Fatal) -> ! {
+        self.log.fatal(
+            "the data directory cannot be used any more; nothing was acknowledged since. Check the disk, then start again",
+            &[("error", &fatal.to_string())],
+        )
+    }
+}
+
+/// One receive takes at most this.
+const READ_BUFFER: usize = 256 << 10;
+
+async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    glommio::executor().spawn_blocking(work).await
+}

@@ -1,0 +1,343 @@
+//! A server from its configuration to its end.
+//!
+//! 1. Ask the host what it allows, take the ports, take the data directory: whatever can be refused is refused
+//!    before anything is written.
+//! 2. Open the replica, on this thread; a first start becomes a member only when all of it is durable.
+//! 3. Run the state core until a signal comes.
+//! 4. Drain, seal, checkpoint, and die of the signal, as etcd does.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use engine::disk::dma::DmaLog;
+use engine::disk::file::FileDisk;
+use engine::map::mapping;
+use engine::replica::open::{self, Opened};
+use engine::replica::{self, Replica};
+use engine::wal;
+use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
+use net::api::cluster::Member;
+use net::front::{self, Front};
+use net::grpc;
+use net::http::endpoints::{Access, Port};
+use net::listen::Listener;
+use tuning::profile::{self, Driver, Profile};
+
+use crate::config::{Allowed, Config, LogMode};
+use crate::conn;
+use crate::datadir::{DataDir, Found, Identity, LOCK_WAIT};
+use crate::flags::Failure;
+use crate::logging::Logger;
+use crate::node::{Disks, LogFiles, Node};
+use crate::notify::{self, State};
+use crate::signals::{Signal, Signals};
+use crate::url::{Scheme, Url};
+use crate::{bootstrap, datadir, version};
+
+/// How long clients may take to finish their calls after a signal.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long an orderly end may take in all.
+const STOP: Duration = Duration::from_millis(4500);
+
+/// Background threads for cold reads, file management and checkpoints.
+const BACKGROUND_THREADS: usize = 4;
+
+/// Looks for a signal this often.
+const SIGNAL_POLL: Duration = Duration::from_millis(50);
+
+/// Runs a server until it ends. Does not return after a signal: the process dies of it.
+pub fn run(config: Config) -> ExitCode {
+    let log = match config.open_log() {
+        Ok(log) => log,
+        Err(failure) => {
+            eprintln!("{}", failure.error());
+            return ExitCode::FAILURE;
+        }
+    };
+    config.notes.iter().for_each(|note| note.log(&log));
+    let failure = match start(&config, &log) {
+        Ok(signal) => {
+            log.flush();
+            signal.end_process()
+        }
+        Err(failure) => failure,
+    };
+    failure.log(&log);
+    log.flush();
+    ExitCode::FAILURE
+}
+
+/// What a start needs before it runs.
+struct Prepared {
+    opened: Opened,
+    dir: DataDir,
+    profile: Profile,
+    mode: LogMode,
+    cluster_id: u64,
+    member_id: u64,
+    listeners: Vec<(Url, Listener)>,
+    /// Other members do not connect yet, but the ports are ours.
+    peer_listeners: Vec<(Url, Listener)>,
+}
+
+fn start(config: &Config, log: &Logger) -> Result<Signal, Failure> {
+    let signals = Signals::install().map_err(|error| refuse(format!("no signal handlers: {error}")))?;
+    let prepared = prepare(config, log)?;
+    let io_memory = prepared.profile.io_memory_bytes.value;
+    let placement = prepared.profile.state_cpu.value.map_or(Placement::Unbound, Placement::Fixed);
+    let executor = LocalExecutorBuilder::new(placement)
+        .name("state")
+        .io_memory(io_memory)
+        .ring_depth(prepared.profile.ring_depth.value)
+        .preempt_timer(Duration::from_millis(1))
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BACKGROUND_THREADS))
+        .make()
+        .map_err(|error| refuse(format!("the io_uring executor does not start: {error}")))?;
+    Ok(executor.run(serve(config, log.clone(), signals, prepared)))
+}
+
+fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
+    tuning::probe::limits::check_open_files(tuning::probe::limits::open_files()).map_err(|o| refuse(o.0))?;
+    let inspection = datadir::inspect(&config.data_dir).map_err(|error| refuse(error.to_string()))?;
+    for stranger in &inspection.strangers {
+        let (name, dir) = (stranger.to_string(), config.data_dir.display().to_string());
+        log.warn("found invalid file under data directory", &[("filename", &name), ("data-dir", &dir)]);
+    }
+    let initialized = matches!(inspection.found, Found::Ours(_));
+    config.log_start(log, initialized);
+    let listeners = bind(&config.listen_client_urls, config)?;
+    let peer_listeners = bind(&config.listen_peer_urls, config)?;
+    let wal_dir = config.wal_dir.as_deref();
+    let mut dir = match inspection.found {
+        Found::Ours(_) => DataDir::open(&config.data_dir, wal_dir, LOCK_WAIT),
+        Found::Fresh | Found::Unfinished => {
+            let plan = bootstrap::plan(config, &bootstrap::resolve_by_system)?;
+            let identity = Identity { cluster_id: plan.cluster_id, member_id: plan.member_id };
+            DataDir::create(&config.data_dir, wal_dir, identity)
+        }
+    }
+    .map_err(|error| refuse(error.to_string()))?;
+    let Identity { cluster_id, member_id } = *dir.identity();
+    let host = profile::Host::probe(dir.log_dir());
+    let profile = profile::decide(&host);
+    if let Err(obstacle) = &host.ring {
+        return Err(refuse(obstacle.0.clone()));
+    }
+    if profile.driver.value == Driver::Portable {
+        log.warn(
+            "the log is written through the page cache",
+            &[("reason", &profile.driver.reason.to_string())],
+        );
+    }
+    let mode = log_mode(config, &profile);
+    let opened = open_replica(config, &dir, mode)?;
+    for warning in &opened.warnings {
+        log.warn(warning, &[]);
+    }
+    if !initialized {
+        dir.commit().map_err(|error| refuse(error.to_string()))?;
+    }
+    Ok(Prepared { opened, dir, profile, mode, cluster_id, member_id, listeners, peer_listeners })
+}
+
+fn bind(urls: &[Url], config: &Config) -> Result<Vec<(Url, Listener)>, Failure> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        if url.scheme() != Scheme::Http {
+            return Err(refuse(format!("{}: only http:// URLs can be listened on yet", url.as_str())));
+        }
+        let address = address_of(url).map_err(refuse)?;
+        let listener = Listener::bind(address, config.socket.reuse_port).map_err(|error| {
+            let reason = match error.kind() {
+                std::io::ErrorKind::AddrInUse => "address already in use".to_owned(),
+                _ => error.to_string(),
+            };
+            refuse(format!("listen tcp {address}: bind: {reason}"))
+        })?;
+        listeners.push((url.clone(), listener));
+    }
+    Ok(listeners)
+}
+
+/// The address to bind: an IP address, or localhost.
+fn address_of(url: &Url) -> Result<SocketAddr, String> {
+    let found = match url.host().parse::<IpAddr>() {
+        Ok(ip) => url.port().parse().map(|port| SocketAddr::new(ip, port)).ok(),
+        Err(_) => {
+            let mut all = url.address().to_socket_addrs().map_err(|error| error.to_string())?;
+            let first = all.next();
+            // Go prefers IPv4 when a name has both.
+            first.into_iter().chain(all).min_by_key(SocketAddr::is_ipv6)
+        }
+    };
+    found.ok_or_else(|| format!("{}: no address to listen on", url.as_str()))
+}
+
+/// How log blocks become durable in this run; never `Auto`.
+fn log_mode(config: &Config, profile: &Profile) -> LogMode {
+    match (config.log_mode, profile.log_mode.value) {
+        (LogMode::Auto, profile::LogMode::Dsync) => LogMode::Dsync,
+        (LogMode::Auto, profile::LogMode::Fdatasync) => LogMode::Fdatasync,
+        (chosen, _) => chosen,
+    }
+}
+
+/// Blocks in flight.
+const DEPTH: usize = 4;
+
+fn open_replica(config: &Config, dir: &DataDir, mode: LogMode) -> Result<Opened, Failure> {
+    let Identity { cluster_id, member_id } = *dir.identity();
+    let mut settings = replica::Config::new(cluster_id, member_id, u64::from_le_bytes(random()));
+    settings.heartbeat = config.heartbeat;
+    settings.request_timeout = config.request_timeout();
+    settings.raft.election_ticks = config.election_ticks();
+    settings.raft.kept_entries_max = config.snapshot_catchup_entries;
+    settings.request_bytes_max = usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX);
+    settings.quota_bytes = config.quota_backend_bytes;
+    settings.wal = wal::Config::for_entries(settings.request_bytes_max.saturating_add(512 << 10));
+    settings.wal.mode = match mode {
+        _ if config.unsafe_no_fsync => wal::Mode::NoFsync { depth: DEPTH },
+        LogMode::Fdatasync => wal::Mode::Fdatasync,
+        LogMode::Auto | LogMode::Dsync => wal::Mode::Dsync { depth: DEPTH },
+    };
+    let mut disk =
+        FileDisk::with_log(dir.path(), dir.log_dir()).map_err(|error| refuse(error.to_string()))?;
+    let open_index = || File::open(dir.index_file());
+    let mapping = may_map(dir).map_err(refuse)?.then_some(&open_index as &dyn Fn() -> std::io::Result<File>);
+    let nonce = u64::from_le_bytes(random());
+    open::open(settings, &mut disk, mapping, nonce, Instant::now()).map_err(|error| refuse(error.to_string()))
+}
+
+/// Whether the file system shows writes in mappings.
+fn may_map(dir: &DataDir) -> Result<bool, String> {
+    let told = |error: std::io::Error| format!("a scratch file in {}: {error}", dir.path().display());
+    let scratch = tempfile::tempfile_in(dir.path()).map_err(told)?;
+    mapping::is_coherent(&scratch).map_err(told)
+}
+
+async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepared) -> Signal {
+    let Prepared { opened, dir, mode, profile, cluster_id, member_id, listeners, peer_listeners } = prepared;
+    let replica: Replica = opened.replica;
+    let synced = !config.unsafe_no_fsync && mode != LogMode::Fdatasync;
+    let log_files = match profile.driver.value {
+        Driver::Ring => LogFiles::Direct(DmaLog::new(dir.log_dir().to_owned(), synced)),
+        Driver::Portable => LogFiles::Cached,
+    };
+    let disks = Disks::new(dir.path().to_owned(), dir.log_dir().to_owned());
+    let about = crate::metrics::about(config, member_id);
+    let node =
+        Node::new(replica, Front::new(front_config(config, member_id)), log.clone(), log_files, disks, about);
+    glommio::spawn_local(Rc::clone(&node).run_turns()).detach();
+    glommio::spawn_local(Rc::clone(&node).run_clock()).detach();
+    node.ring();
+    log.info(
+        "starting etcd server",
+        &[
+            ("local-member-id", &format!("{member_id:x}")),
+            ("cluster-id", &format!("{cluster_id:x}")),
+            ("replayed-entries", &opened.replayed),
+        ],
+    );
+    let access =
+        Access { hosts: allowed(&config.host_whitelist), tls: false, origins: allowed(&config.cors) };
+    let port = Rc::new(Port::Client(access));
+    let mut addresses = Vec::new();
+    for (url, listener) in listeners {
+        addresses.push(listener.local_address().map_or_else(|_| url.address().to_owned(), |a| a.to_string()));
+        let listener = listener.into_glommio();
+        glommio::spawn_local(conn::accept(Rc::clone(&node), listener, Rc::clone(&port))).detach();
+    }
+    for (_, listener) in peer_listeners {
+        glommio::spawn_local(conn::turn_away(listener.into_glommio())).detach();
+    }
+    // Ready means that a linearizable read is answered.
+    while node.read_outside().await.is_err() {
+        glommio::timer::sleep(Duration::from_millis(1)).await;
+    }
+    log.info("ready to serve client requests", &[]);
+    for address in &addresses {
+        log.info(
+            "serving client traffic insecurely; this is strongly discouraged!",
+            &[("traffic", &"grpc+http"), ("address", address)],
+        );
+    }
+    tell_systemd(&log, State::Ready);
+    let signal = loop {
+        if let Some(signal) = signals.pending() {
+            break signal;
+        }
+        glommio::timer::sleep(SIGNAL_POLL).await;
+    };
+    log.info("received signal; shutting down", &[("signal", &signal.name())]);
+    tell_systemd(&log, State::Stopping);
+    log.info(
+        "closing etcd server",
+        &[("name", &config.name), ("data-dir", &config.data_dir.display().to_string())],
+    );
+    node.stop(DRAIN, STOP).await;
+    log.info("closed etcd server", &[("name", &config.name)]);
+    signal
+}
+
+fn tell_systemd(log: &Logger, state: State) {
+    let socket = std::env::var("NOTIFY_SOCKET").ok();
+    match notify::notify(socket.as_deref(), state) {
+        Ok(true) if matches!(state, State::Ready) => log.info("successfully notified init daemon", &[]),
+        Ok(_) => {}
+        Err(error) => log.warn("failed to notify init daemon", &[("error", &error.to_string())]),
+    }
+}
+
+fn front_config(config: &Config, member_id: u64) -> front::Config {
+    let never = Duration::from_secs(u64::from(u32::MAX));
+    let texts = |urls: &[Url]| urls.iter().map(|url| url.as_str().to_owned()).collect();
+    front::Config {
+        grpc: grpc::Config {
+            http: net::h2::Config {
+                max_concurrent_streams: config.max_concurrent_streams,
+                ping_interval_min: config.keepalive.min_time,
+                keepalive_interval: config.keepalive.interval.unwrap_or(never),
+                keepalive_timeout: config.keepalive.timeout.unwrap_or(never),
+            },
+            message_len_max: usize::try_from(config.max_request_bytes)
+                .unwrap_or(usize::MAX)
+                .saturating_add(512 << 10),
+            route: front::lookup,
+        },
+        ops_max: usize::try_from(config.max_txn_ops).unwrap_or(usize::MAX),
+        version: version::ETCD.into(),
+        storage_version: version::CLUSTER.into(),
+        quota: config.quota_backend_bytes.map_or(0, |bytes| bytes as i64),
+        members: vec![Member {
+            id: member_id,
+            name: config.name.clone(),
+            peer_urls: texts(&config.initial_advertise_peer_urls),
+            client_urls: texts(&config.advertise_client_urls),
+            is_learner: false,
+        }],
+    }
+}
+
+fn allowed(list: &Allowed) -> Vec<String> {
+    match list {
+        Allowed::Any => Vec::new(),
+        Allowed::Only(names) => names.clone(),
+    }
+}
+
+fn refuse(error: impl Into<String>) -> Failure {
+    Failure::start(Vec::new(), error.into())
+}
+
+/// Bytes nobody can guess.
+pub(crate) fn random() -> [u8; 8] {
+    let mut bytes = [0; 8];
+    let flags = rustix::rand::GetRandomFlags::empty();
+    let filled = rustix::rand::getrandom(&mut bytes[..], flags).expect("the kernel has random bytes");
+    assert_eq!(filled, bytes.len(), "short reads of so few bytes do not happen");
+    bytes
+}
