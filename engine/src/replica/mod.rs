@@ -253,12 +253,13 @@ impl Replica {
     /// malformed.
     pub fn check_quota(&mut self, now: Instant, write: &Write<'_>) -> Result<(), ApiError> {
         let cost = quota::cost(write);
-        let is_full = |quota| self.db_size() + cost >= quota;
-        if cost == 0 || !(self.store.has_alarm(AlarmKind::NoSpace) || self.config.quota_bytes.is_some_and(is_full)) {
-            return Ok(());
+        match self.config.quota_bytes {
+            Some(quota) if cost > 0 && self.db_size() + cost >= quota => {
+                self.raise_no_space(now);
+                Err(ApiError::NoSpace)
+            }
+            _ => Ok(()),
         }
-        self.raise_no_space(now);
-        Err(ApiError::NoSpace)
     }
 
     /// Moves everything on that can move: call it after any input.
@@ -438,11 +439,12 @@ impl Replica {
         }
     }
 
-    /// Raises this member's NOSPACE alarm, unless one is raised. A second one while the first is under way changes
+    /// Raises this member's NOSPACE alarm, unless it is raised. A second one while the first is under way changes
     /// nothing.
     fn raise_no_space(&mut self, now: Instant) {
         let member = self.config.member;
-        if !self.store.has_alarm(AlarmKind::NoSpace) && !self.stopping {
+        let raised = self.store.alarms().any(|alarm| alarm == (member, AlarmKind::NoSpace));
+        if !raised && !self.stopping {
             let alarm = Alarm { action: AlarmAction::Activate, member, kind: AlarmKind::NoSpace };
             self.propose(now, CallId::NOBODY, &Write::Alarm(alarm), 0).expect("an alarm is small");
         }
