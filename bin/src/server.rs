@@ -22,7 +22,8 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use net::api::cluster::Member;
 use net::front::{self, Front};
 use net::grpc;
-use net::http::endpoints::{Access, Port};
+use net::http::access::Access;
+use net::http::endpoints::Port;
 use net::listen::Listener;
 use tuning::profile::{self, Driver, Profile};
 

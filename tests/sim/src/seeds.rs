@@ -55,7 +55,11 @@ fn end_life(world: &mut World, calls: u64) -> Result<(), Stop> {
     for _ in 0..world.pcg.below(7 * calls) {
         world.step()?;
     }
-    if world.pcg.one_in(3) { world.kill() } else { world.cut_power() }
+    if world.pcg.one_in(3) {
+        world.kill()
+    } else {
+        world.cut_power()
+    }
     Ok(())
 }
 
