@@ -285,6 +285,9 @@ impl World {
         self.member().replica.turn(now)?;
         self.start_work()?;
         while let Some(event) = self.member().replica.poll_event() {
+            if matches!(event, replica::Event::Answer { call: CallId::NOBODY, .. }) {
+                continue;
+            }
             let judge = &self.judge;
             let member = self.member.as_mut().expect("the process runs");
             let request = |call: u64| judge.request(call as usize).clone();
