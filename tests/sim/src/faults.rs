@@ -23,41 +23,52 @@ const THINNING: u64 = 4;
 /// Rows 1 and 2: the process is killed, and the power cut three times, at `points` disk events; at some of them again
 /// after the member has served a while, and again while it recovers.
 pub fn crash_points(points: u64) -> Vec<Row> {
-    let mut rows = ["kill at a disk event", "power cut at a disk event", "kill, serve, power cut", "power cut, again while recovering"]
-        .map(Row::new);
-    let mut done = 0;
+    let mut sums = crash_rows();
     for seed in 0.. {
-        let mut world = World::new(seed);
-        let mut events = seed;
-        let mut trace = |rows: &mut [Row; 4], done: &mut u64| -> Result<(), Stop> {
-            world.open()?;
-            world.let_clients(CALLS);
-            world.probe_disk();
-            while !world.is_quiet() && *done < points {
-                world.step()?;
-                for disk in world.take_probes() {
-                    events += 1;
-                    if !events.is_multiple_of(THINNING) {
-                        continue;
-                    }
-                    *done += 1;
-                    crash_point(&world, &disk, (seed, *done), rows);
-                }
-            }
-            Ok(())
-        };
-        if let Err(stop) = trace(&mut rows, &mut done) {
-            rows[0].add(seed, Outcome::Wrong(stop.to_string()));
+        let left = points - sums[0].cases.min(points);
+        if left == 0 {
+            break;
         }
-        if done >= points {
-            return rows.into();
+        for (sum, row) in sums.iter_mut().zip(crash_points_of(seed, left)) {
+            sum.merge(row);
         }
     }
-    unreachable!("there is always another seed")
+    sums
 }
 
-fn crash_point(world: &World, disk: &MemDisk, (seed, point): (u64, u64), rows: &mut [Row; 4]) {
-    let case = |variant: u64| format!("seed {seed} point {point}.{variant}");
+fn crash_rows() -> Vec<Row> {
+    let names = ["kill", "power cut", "kill, serve, power cut", "power cut, again while recovering"];
+    names.map(Row::new).into()
+}
+
+/// The points of one trace, `points` at most.
+pub fn crash_points_of(seed: u64, points: u64) -> Vec<Row> {
+    let mut rows = crash_rows();
+    let outcome = Outcome::of_sound(|| {
+        let mut world = World::new(seed);
+        world.open()?;
+        world.let_clients(CALLS);
+        world.probe_disk();
+        let mut event = seed;
+        while !world.is_quiet() && rows[0].cases < points {
+            world.step()?;
+            for disk in world.take_probes() {
+                event += 1;
+                if event.is_multiple_of(THINNING) {
+                    crash_point(&world, &disk, seed, event, &mut rows);
+                }
+            }
+        }
+        Ok(())
+    });
+    if outcome != Outcome::Right {
+        rows[0].add(format!("seed {seed}"), outcome);
+    }
+    rows
+}
+
+fn crash_point(world: &World, disk: &MemDisk, seed: u64, point: u64, rows: &mut [Row]) {
+    let case = |variant: u64| format!("seed {seed} event {point}.{variant}");
     let fork = |variant: u64| world.fork(disk.clone(), point << 8 | variant);
     let killed = Outcome::of_sound(|| {
         let mut world = fork(0);
@@ -151,32 +162,39 @@ pub fn bit_flips(flips: u64) -> Vec<Row> {
 }
 
 fn bit_flips_in(zone: Zone, flips: u64) -> Row {
-    let mut row = Row::new(zone.name());
-    let per_world = flips.div_ceil(10).max(1);
+    let mut sum = Row::new(zone.name());
     for seed in 0.. {
-        let mut world = World::new(seed);
-        let ready = Outcome::of_sound(|| rest(&mut world));
-        if ready != Outcome::Right {
-            row.add(seed, ready);
-            return row;
+        let left = flips - sum.cases.min(flips);
+        if left == 0 {
+            break;
         }
-        for flip in 0..per_world {
-            let Some((file, offset, bit)) = pick_bit(&mut world, zone, flip) else { break };
-            let mut disk = world.disk.clone();
-            let loses_window = is_in_window(&mut disk, file, offset);
-            disk.flip_bit(file, offset, bit);
-            let mut world = world.fork(disk, flip);
-            let outcome = match Outcome::of(|| world.open().and_then(|()| world.inspect())) {
-                Outcome::Wrong(what) if loses_window && is_loss(&what) => Outcome::Window,
-                outcome => outcome,
-            };
-            row.add(format!("seed {seed}, bit {bit} of byte {offset} of {file}"), outcome);
-            if row.cases >= flips {
-                return row;
-            }
-        }
+        sum.merge(bit_flips_of(zone, seed, left.min(flips.div_ceil(10))));
     }
-    unreachable!("there is always another seed")
+    sum
+}
+
+/// Bits of what one run left, each on a copy of its own.
+pub fn bit_flips_of(zone: Zone, seed: u64, flips: u64) -> Row {
+    let mut row = Row::new(zone.name());
+    let mut world = World::new(seed);
+    let ready = Outcome::of_sound(|| rest(&mut world));
+    if ready != Outcome::Right {
+        row.add(format!("seed {seed}"), ready);
+        return row;
+    }
+    for flip in 0..flips {
+        let Some((file, offset, bit)) = pick_bit(&mut world, zone, flip) else { break };
+        let mut disk = world.disk.clone();
+        let unprotected = is_in_window(&mut disk, file, offset);
+        disk.flip_bit(file, offset, bit);
+        let mut world = world.fork(disk, flip);
+        let outcome = match Outcome::of(|| world.open().and_then(|()| world.inspect())) {
+            Outcome::Wrong(what) if unprotected && is_loss(&what) => Outcome::Window,
+            outcome => outcome,
+        };
+        row.add(format!("seed {seed} bit {bit} of byte {offset} of {file}"), outcome);
+    }
+    row
 }
 
 /// Lives until some state is on disk, and dies.

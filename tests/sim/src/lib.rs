@@ -42,3 +42,7 @@ pub mod outcome;
 
 /// One kind of fault at many places.
 pub mod faults;
+
+/// Whether seeded bugs are found.
+#[cfg(feature = "seeded-bugs")]
+pub mod bugs;

@@ -16,6 +16,16 @@ fn main() {
         }
         return;
     }
+    #[cfg(feature = "seeded-bugs")]
+    if std::env::args().nth(1).as_deref() == Some("bugs") {
+        std::panic::set_hook(Box::new(|_| {}));
+        for bug in engine::seeded::Bug::ALL {
+            let start = std::time::Instant::now();
+            let find = sim::bugs::hunt(*bug);
+            println!("{bug:?}: {:?} {:?}", find.map(|f| (f.case, f.what[..f.what.len().min(220)].to_owned())), start.elapsed());
+        }
+        return;
+    }
     let args: Vec<u64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
     let (from, to) = (args[0], args[1]);
     let mut sum = [0; 4];

@@ -64,6 +64,14 @@ impl Row {
         Row { name, ..Row::default() }
     }
 
+    /// Adds another sum of the same kind.
+    pub fn merge(&mut self, other: Row) {
+        self.cases += other.cases;
+        self.detected += other.detected;
+        self.window += other.window;
+        self.wrong.extend(other.wrong);
+    }
+
     /// Adds a case; `case` names it.
     pub fn add(&mut self, case: impl fmt::Display, outcome: Outcome) {
         self.cases += 1;
