@@ -100,8 +100,10 @@ impl MemDisk {
     /// Flips one bit of what is stored, as rot does.
     pub fn flip_bit(&mut self, file: FileName, offset: u64, bit: u8) {
         let file = self.files.get_mut(&file).unwrap_or_else(|| panic!("{file} does not exist"));
-        for image in [&mut file.seen, &mut file.stable] {
-            image[offset as usize] ^= 1 << bit;
+        file.seen[offset as usize] ^= 1 << bit;
+        // What was appended and not synced is in no other place.
+        if let Some(byte) = file.stable.get_mut(offset as usize) {
+            *byte ^= 1 << bit;
         }
     }
 

@@ -49,6 +49,7 @@ use crate::mvcc::store::Store;
 use crate::mvcc::view::View;
 use crate::mvcc::{Cold, history};
 use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
+use crate::seeded::{self, Bug};
 use crate::wal::{self, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
@@ -343,6 +344,9 @@ impl Replica {
             self.wal.push_conf_state(position, payload::encode_conf_state(conf_state));
         }
         self.pushed = append.position;
+        if seeded::is(Bug::AckBeforeDurable) {
+            self.raft.persisted(append.position);
+        }
     }
 
     /// The next work for the driver; drain it after every turn.
