@@ -390,3 +390,6 @@ pub fn lookup(service: &str, method: &str) -> grpc::Lookup {
         None => grpc::Lookup::UnknownService,
     }
 }
+
+#[cfg(test)]
+mod tests;
