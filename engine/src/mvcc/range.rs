@@ -12,8 +12,8 @@ use crate::error::ApiError;
 use crate::map::page::ReadPages;
 use crate::mvcc::Cold;
 use crate::mvcc::view::{At, Found, View};
-use crate::mvcc::walk::{Budget, OwnedKeys, Walk};
-use crate::request::{Filter, KeyRange, Range, RangeEnd, SortOrder, SortTarget};
+use crate::mvcc::walk::{Budget, Walk};
+use crate::request::{KeyRange, Range, RangeEnd, SortOrder, SortTarget};
 use crate::response::{KvList, Kvs, RangeAnswer};
 use crate::types::{Revision, Seq};
 
@@ -36,13 +36,12 @@ pub struct RangeTask {
 
 #[derive(Debug)]
 struct Plan {
-    keys: OwnedKeys,
     limit: Option<u64>,
     order: SortOrder,
     target: SortTarget,
     keys_only: bool,
     count_only: bool,
-    filter: Filter,
+    filtered: bool,
 }
 
 impl Plan {
@@ -57,7 +56,7 @@ impl Plan {
     /// Keys to fetch before sorting, if not all: etcd fetches one more than the limit, but only when it thinks
     /// that no later step could need the others.
     fn fetch_max(&self) -> Option<u64> {
-        let plain = self.order == SortOrder::None && self.filter.is_off();
+        let plain = self.order == SortOrder::None && !self.filtered;
         self.limit.filter(|_| plain || !self.is_sorted()).map(|limit| limit + 1)
     }
 }
@@ -156,13 +155,12 @@ impl RangeTask {
         };
         let at = view.at(revision)?;
         let plan = Plan {
-            keys: OwnedKeys::new(range.keys),
             limit: u64::try_from(range.limit).ok().filter(|limit| *limit > 0),
             order: range.order,
             target: range.target,
             keys_only: range.keys_only,
             count_only: range.count_only,
-            filter: range.filter,
+            filtered: !range.filter.is_off(),
         };
         let walk = Walk::new(range.keys, at, range.filter);
         let count = count_at(view, range.keys, at)?;
@@ -202,7 +200,7 @@ impl RangeTask {
         let pairs = plan.limit.map_or(picks.kept, |limit| picks.kept.min(limit));
         let kvs = if !plan.is_sorted() && pairs > LIST_MAX {
             Kvs::Walk(Box::new(LongList {
-                walk: Walk::new(plan.keys.as_range(), self.walk.at(), plan.filter),
+                walk: self.walk.rewound(),
                 left: pairs,
                 encoded_len: picks.encoded_len,
                 keys_only: plan.keys_only,

@@ -8,19 +8,17 @@ use crate::request::{Filter, KeyRange};
 
 /// A range that outlives the request it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnedKeys {
+struct OwnedKeys {
     key: Vec<u8>,
     range_end: Vec<u8>,
 }
 
 impl OwnedKeys {
-    /// Copies `keys`.
-    pub fn new(keys: KeyRange<'_>) -> OwnedKeys {
+    fn new(keys: KeyRange<'_>) -> OwnedKeys {
         OwnedKeys { key: keys.key.to_vec(), range_end: keys.range_end().to_vec() }
     }
 
-    /// Borrows it again.
-    pub fn as_range(&self) -> KeyRange<'_> {
+    fn as_range(&self) -> KeyRange<'_> {
         KeyRange::new(&self.key, &self.range_end)
     }
 }
@@ -58,9 +56,9 @@ impl Walk {
         Walk { keys: OwnedKeys::new(keys), at, filter, after: None }
     }
 
-    /// The revision it sees.
-    pub fn at(&self) -> At {
-        self.at
+    /// The same scan at its beginning.
+    pub fn rewound(&self) -> Walk {
+        Walk { keys: self.keys.clone(), at: self.at, filter: self.filter, after: None }
     }
 
     /// Goes on: `each` is told of every existing key, and whether the filter keeps it, and answers whether to go on; a

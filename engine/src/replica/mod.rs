@@ -254,13 +254,14 @@ impl Replica {
     /// malformed.
     pub fn check_quota(&mut self, now: Instant, write: &Write<'_>) -> Result<(), ApiError> {
         let cost = quota::cost(write);
-        match self.config.quota_bytes {
-            Some(quota) if cost > 0 && self.db_size() + cost >= quota => {
-                self.raise_no_space(now);
-                Err(ApiError::NoSpace)
-            }
-            _ => Ok(()),
+        let is_full = |quota| self.db_size() + cost >= quota;
+        if cost == 0
+            || !(self.store.has_alarm(AlarmKind::NoSpace) || self.config.quota_bytes.is_some_and(is_full))
+        {
+            return Ok(());
         }
+        self.raise_no_space(now);
+        Err(ApiError::NoSpace)
     }
 
     /// Moves everything on that can move: call it after any input.

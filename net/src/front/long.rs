@@ -35,9 +35,9 @@ pub struct Task {
 #[derive(Debug)]
 pub enum Work {
     /// A range of several keys.
-    Range(RangeTask),
+    Range(Box<RangeTask>),
     /// A transaction that only reads.
-    Txn(ReadTxn),
+    Txn(Box<ReadTxn>),
     /// A long answer whose walk used up its turn.
     Resume,
 }
@@ -72,7 +72,7 @@ impl Front {
 
     fn run_slice(
         &mut self,
-        mut task: Box<Task>,
+        mut task: Task,
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<(), Fatal> {
@@ -89,9 +89,7 @@ impl Front {
             }
         };
         match progress {
-            Ok(Progress::Done(answer)) => {
-                self.settle(task.place, Served::Answer(Box::new(answer)), server, replica)
-            }
+            Ok(Progress::Done(answer)) => self.settle(task.place, Served::Answer(answer), server, replica),
             Ok(Progress::More) => {
                 self.tasks.push_back(task);
                 Ok(())
@@ -177,7 +175,7 @@ impl Front {
                     let list = encoder.walk().expect("a walk asked for its batch");
                     match list.next(&replica.view(), WALK_BATCH, walk_budget) {
                         Ok(batch) if batch.is_empty() => {
-                            self.tasks.push_back(Box::new(Task { place, work: Work::Resume }));
+                            self.tasks.push_back(Task { place, work: Work::Resume });
                             return Ok(false);
                         }
                         Ok(batch) => encoder.feed(&batch),
