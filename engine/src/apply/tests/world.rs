@@ -43,7 +43,7 @@ pub struct Pending(Applying);
 
 /// A read under way, at the version it began with.
 pub enum Reading {
-    Range(RangeTask),
+    Range(Box<RangeTask>),
     Txn(ReadTxn),
 }
 
@@ -138,7 +138,7 @@ impl World {
     }
 
     pub fn begin_range(&mut self, range: &Range<'_>) -> Result<Reading, ApiError> {
-        self.read(|view| RangeTask::new(view, range)).map(Reading::Range)
+        self.read(|view| RangeTask::new(view, range)).map(|task| Reading::Range(Box::new(task)))
     }
 
     pub fn begin_txn(&mut self, txn: &Txn<'_>) -> Result<Reading, ApiError> {
