@@ -33,6 +33,7 @@ pub struct Task {
 
 /// What is read.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a task is boxed as a whole")]
 pub enum Work {
     /// A range of several keys.
     Range(Box<RangeTask>),
