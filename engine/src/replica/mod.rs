@@ -359,15 +359,17 @@ impl Replica {
         if let Some((token, op)) = self.store.history_mut().poll_disk() {
             return Some(Work::Disk(token, op));
         }
-        match self.loader.poll(self.store.pages_mut()) {
-            Some(map::Load::Read(token, op)) => return Some(Work::Disk(token, op)),
-            Some(map::Load::Populate(populate)) => return Some(Work::Populate(populate)),
-            None => {}
+        if let Some(load) = self.loader.poll(self.store.pages_mut()) {
+            return Some(load_work(load));
         }
         if let Some(job) = self.poll_checkpoint() {
             return Some(Work::Checkpoint(job));
         }
-        self.store.pages_mut().poll_prefault().map(Work::Prefault)
+        if let Some(prefault) = self.store.pages_mut().poll_prefault() {
+            return Some(Work::Prefault(prefault));
+        }
+        // Last, so that what somebody waits for goes first.
+        self.loader.poll_preload(self.store.pages_mut()).map(load_work)
     }
 
     /// The next thing to tell a client; drain it after every turn.
@@ -528,6 +530,13 @@ impl Replica {
     pub fn db_size(&self) -> u64 {
         let pages = u64::from(self.store.pages().usage().live) * map::page::PAGE_SIZE as u64;
         pages + self.store.history().size()
+    }
+}
+
+fn load_work(load: map::Load) -> Work {
+    match load {
+        map::Load::Read(token, op) => Work::Disk(token, op),
+        map::Load::Populate(populate) => Work::Populate(populate),
     }
 }
 
