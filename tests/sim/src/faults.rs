@@ -8,11 +8,17 @@ use std::io::ErrorKind;
 use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, FileName};
+use engine::map::layout::Meta;
+use engine::map::page::{PAGE_SIZE, PageNo};
 use engine::wal::inspect;
 use engine::wal::layout::Header;
 
 use crate::outcome::{Outcome, Row};
 use crate::world::{Stop, World};
+
+/// Kinds of faults, each with the places that the gate asks for.
+pub const ROWS: &[(u64, fn(u64) -> Vec<Row>)] =
+    &[(2_000, crash_points), (200, bit_flips), (200, lies), (300, full_disk), (1_000, failing_operations)];
 
 /// Calls of a scripted trace.
 const CALLS: u64 = 60;
@@ -186,10 +192,12 @@ pub fn bit_flips_of(zone: Zone, seed: u64, flips: u64) -> Row {
         let Some((file, offset, bit)) = pick_bit(&mut world, zone, flip) else { break };
         let mut disk = world.disk.clone();
         let unprotected = is_in_window(&mut disk, file, offset);
+        let has_other = zone == Zone::Meta && has_two_metas(&disk);
         disk.flip_bit(file, offset, bit);
         let mut world = world.fork(disk, flip);
         let outcome = match Outcome::of(|| world.open().and_then(|()| world.inspect())) {
             Outcome::Wrong(what) if unprotected && is_loss(&what) => Outcome::Window,
+            Outcome::Detected(what) if has_other => Outcome::Wrong(format!("the other meta is sound: {what}")),
             outcome => outcome,
         };
         row.add(format!("seed {seed} bit {bit} of byte {offset} of {file}"), outcome);
@@ -236,6 +244,14 @@ fn pick_bit(world: &mut World, zone: Zone, nth: u64) -> Option<(FileName, u64, u
         }
     }
     None
+}
+
+/// Whether either meta page could be lost: then the other one, and the log behind it, must do.
+fn has_two_metas(disk: &MemDisk) -> bool {
+    let content = disk.content(FileName::Index).unwrap_or_default();
+    let pages = content.as_chunks::<PAGE_SIZE>().0;
+    let metas = (0..2).map(|slot| Meta::decode(PageNo(slot), pages.get(slot as usize)?).ok());
+    metas.flatten().count() == 2
 }
 
 /// Whether the byte belongs to a block of the log that no later block protects: rot there looks like a torn write.
