@@ -309,7 +309,7 @@ impl Replica {
             self.log(append);
         }
         // A single voter has nobody to write to.
-        while let Some(message) = self.raft.poll_message() {
+        if let Some(message) = self.raft.poll_message() {
             unreachable!("a message to {:?} without peers", message.to);
         }
         while let Some(state) = self.raft.poll_read() {

@@ -192,10 +192,9 @@ impl Op {
                 ignore_value: *ignore_value,
                 ignore_lease: false,
             }),
-            Op::Delete { keys, prev_kv } => request::Op::DeleteRange(request::DeleteRange {
-                keys: keys.as_engine(),
-                prev_kv: *prev_kv,
-            }),
+            Op::Delete { keys, prev_kv } => {
+                request::Op::DeleteRange(request::DeleteRange { keys: keys.as_engine(), prev_kv: *prev_kv })
+            }
             Op::Txn(txn) => request::Op::Txn(txn.as_engine()),
         }
     }

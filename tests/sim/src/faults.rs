@@ -16,8 +16,11 @@ use engine::wal::layout::Header;
 use crate::outcome::{Outcome, Row};
 use crate::world::{Stop, World};
 
-/// Kinds of faults, each with the places that the gate asks for.
-pub const ROWS: &[(u64, fn(u64) -> Vec<Row>)] =
+/// Tries a kind of fault at about so many places.
+pub type Faults = fn(u64) -> Vec<Row>;
+
+/// All kinds, each with the number of places that the gate asks for.
+pub const ROWS: &[(u64, Faults)] =
     &[(2_000, crash_points), (200, bit_flips), (200, lies), (300, full_disk), (1_000, failing_operations)];
 
 /// Calls of a scripted trace.
@@ -197,7 +200,9 @@ pub fn bit_flips_of(zone: Zone, seed: u64, flips: u64) -> Row {
         let mut world = world.fork(disk, flip);
         let outcome = match Outcome::of(|| world.open().and_then(|()| world.inspect())) {
             Outcome::Wrong(what) if unprotected && is_loss(&what) => Outcome::Window,
-            Outcome::Detected(what) if has_other => Outcome::Wrong(format!("the other meta is sound: {what}")),
+            Outcome::Detected(what) if has_other => {
+                Outcome::Wrong(format!("the other meta is sound: {what}"))
+            }
             outcome => outcome,
         };
         row.add(format!("seed {seed} bit {bit} of byte {offset} of {file}"), outcome);
@@ -276,9 +281,15 @@ fn is_in_window(disk: &mut MemDisk, file: FileName, offset: u64) -> bool {
 
 /// Whether a verdict says that the end is missing, and nothing worse.
 fn is_loss(what: &str) -> bool {
-    ["acknowledged and lost", "the store ends at", "was stored, and now", "compaction revision is", "the alarm was lost"]
-        .iter()
-        .any(|phrase| what.contains(phrase))
+    [
+        "acknowledged and lost",
+        "the store ends at",
+        "was stored, and now",
+        "compaction revision is",
+        "the alarm was lost",
+    ]
+    .iter()
+    .any(|phrase| what.contains(phrase))
 }
 
 /// Row 4: the drive says that it wrote, and did not, or elsewhere.
@@ -358,7 +369,8 @@ pub fn failing_operations(cases: u64) -> Vec<Row> {
             let mut reached = true;
             for (cut, row) in rows.iter_mut().enumerate() {
                 let mut ended = None;
-                let outcome = Outcome::of(|| fail_once(seed, at, cut == 1, &mut ended).map(|came| reached = came));
+                let outcome =
+                    Outcome::of(|| fail_once(seed, at, cut == 1, &mut ended).map(|came| reached = came));
                 let outcome = match (outcome, ended) {
                     (Outcome::Right, Some(stop)) => Outcome::Detected(stop),
                     (outcome, _) => outcome,
@@ -392,7 +404,11 @@ fn fail_once(seed: u64, at: u64, cut: bool, ended: &mut Option<String>) -> Resul
         Err(Stop::Violation(what)) => return Err(Stop::Violation(what)),
         Err(stop) => *ended = Some(stop.to_string()),
     }
-    if cut { world.cut_power() } else { world.kill() }
+    if cut {
+        world.cut_power()
+    } else {
+        world.kill()
+    }
     world.open().map_err(sound)?;
     world.inspect().map_err(sound)?;
     Ok(true)

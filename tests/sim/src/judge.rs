@@ -244,11 +244,8 @@ impl Judge {
                 None => seen.before(call.begun)..=dump.revision,
             };
             if !revisions.clone().any(|revision| self.is_right(call, reply, revision)) {
-                let at = At {
-                    revision: *revisions.end(),
-                    compacted: self.compacted(),
-                    no_space: self.no_space,
-                };
+                let at =
+                    At { revision: *revisions.end(), compacted: self.compacted(), no_space: self.no_space };
                 let right = self.model.execute(&call.request, &at).0;
                 return Err(format!(
                     "{:?} was answered {reply:?}; at revisions {revisions:?} right is {right:?}",
@@ -281,7 +278,8 @@ impl Judge {
         };
         let done = compactions().filter(|(_, other)| other.reply.is_some() && other.ended < call.begun);
         let least = done.map(|(revision, _)| revision).max().unwrap_or(-1).max(self.compacted());
-        let begun = compactions().filter(move |(revision, other)| other.begun < call.ended && *revision > least);
+        let begun =
+            compactions().filter(move |(revision, other)| other.begun < call.ended && *revision > least);
         std::iter::once(least).chain(begun.map(|(revision, _)| revision))
     }
 
@@ -296,15 +294,13 @@ impl Judge {
         };
         // The state at `since` lasts unless it was certainly flipped afterwards and before the call.
         let lasts = |since: Moment| {
-            !flips(!raised).any(|other| {
-                other.reply.is_some() && since < other.begun && other.ended < call.begun
-            })
+            !flips(!raised)
+                .any(|other| other.reply.is_some() && since < other.begun && other.ended < call.begun)
         };
         (raised && self.full_disk)
             || (self.no_space == raised && lasts(0))
-            || flips(raised).any(|other| {
-                other.begun < call.ended && (std::ptr::eq(other, call) || lasts(other.ended))
-            })
+            || flips(raised)
+                .any(|other| other.begun < call.ended && (std::ptr::eq(other, call) || lasts(other.ended)))
     }
 
     /// Later revisions do not belong to calls that were over when earlier ones began, and no read goes back.

@@ -68,7 +68,8 @@ fn tell_failure<T>(what: impl std::fmt::Display, outcome: Result<T, String>) -> 
 
 fn run_seeds(seeds: Range<u64>) -> bool {
     let start = Instant::now();
-    let failed = seeds.clone().filter(|seed| !tell_failure(format_args!("seed {seed}"), seeds::run_twice(*seed)));
+    let failed =
+        seeds.clone().filter(|seed| !tell_failure(format_args!("seed {seed}"), seeds::run_twice(*seed)));
     let failed = failed.count();
     println!("sim: {} seeds, each twice, {failed} failed, {:.1?}", seeds.count(), start.elapsed());
     failed == 0

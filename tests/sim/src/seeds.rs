@@ -73,7 +73,11 @@ fn end_life(world: &mut World, calls: u64) -> Result<(), Stop> {
         }
         world.step()?;
     }
-    if world.pcg.one_in(3) { world.kill() } else { world.cut_power() }
+    if world.pcg.one_in(3) {
+        world.kill()
+    } else {
+        world.cut_power()
+    }
     Ok(())
 }
 

@@ -95,8 +95,7 @@ impl Workload {
             range.limit = 1 + pcg.below(6) as i64;
         }
         if pcg.one_in(4) {
-            range.order =
-                [SortOrder::None, SortOrder::Ascend, SortOrder::Descend][pcg.below(3) as usize];
+            range.order = [SortOrder::None, SortOrder::Ascend, SortOrder::Descend][pcg.below(3) as usize];
             range.target = [
                 SortTarget::Key,
                 SortTarget::Version,
@@ -159,11 +158,8 @@ impl Workload {
     /// The race for a key that only one may create.
     fn create_once(&mut self, pcg: &mut Pcg) -> Op {
         let key = self.key(pcg);
-        let absent = Compare {
-            keys: Keys::one(key.clone()),
-            result: CompareResult::Equal,
-            target: Target::Create(0),
-        };
+        let absent =
+            Compare { keys: Keys::one(key.clone()), result: CompareResult::Equal, target: Target::Create(0) };
         let create =
             Op::Put { key: key.clone(), value: self.value(pcg), prev_kv: false, ignore_value: false };
         Op::Txn(Txn {

@@ -128,7 +128,10 @@ impl World {
             pcg,
             workload,
             settings,
-            #[allow(clippy::disallowed_methods, reason = "an origin for the simulated clock; only differences count")]
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "an origin for the simulated clock; only differences count"
+            )]
             origin: Instant::now(),
             now: Duration::ZERO,
             events: BinaryHeap::new(),
@@ -166,8 +169,7 @@ impl World {
         // Never the same, and ids that follow one do not reach the next.
         let nonce = self.pcg.next_u64() >> 1;
         let now = self.now();
-        let opened =
-            replica::open::open(config, &mut self.disk, None, nonce, now).map_err(Stop::Refused)?;
+        let opened = replica::open::open(config, &mut self.disk, None, nonce, now).map_err(Stop::Refused)?;
         self.trace.note(format_args!("open: {} replayed, {:?}\n", opened.replayed, opened.warnings));
         self.member = Some(Member {
             replica: opened.replica,
