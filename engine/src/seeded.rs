@@ -39,8 +39,6 @@ bugs! {
     SkipDirectorySync,
     /// The meta page is written before the pages it names are synced.
     MetaBeforeData,
-    /// A checkpoint counts before its meta page is synced.
-    MetaNotSynced,
     /// A checkpoint claims the entry after the last one it holds.
     CheckpointClaimsMore,
     /// A checkpoint does not wait for the history it names.

@@ -143,7 +143,6 @@ impl Checkpoint {
         }
         self.step = match self.step {
             Step::SyncPages => Step::Meta,
-            Step::Meta if seeded::is(Bug::MetaNotSynced) => Step::Durable,
             Step::Meta => Step::SyncMeta,
             Step::SyncMeta => Step::Durable,
             step @ (Step::Pages | Step::Durable) => step,

@@ -67,7 +67,7 @@ impl ApplyQueue {
 impl Replica {
     /// Applies what is committed until the turn's budget is used up, and publishes it.
     pub(super) fn apply(&mut self, now: Instant) -> Result<(), Fatal> {
-        let mut budget = Budget::SLICE;
+        let mut budget = self.config.apply_slice;
         while self.applies.has_work() && budget.0 > 0 {
             if !self.apply_front(&mut budget)? {
                 break;

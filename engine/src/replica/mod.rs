@@ -47,6 +47,7 @@ use crate::map;
 use crate::mvcc::history::OpenError;
 use crate::mvcc::store::Store;
 use crate::mvcc::view::View;
+use crate::mvcc::walk::Budget;
 use crate::mvcc::{Cold, history};
 use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
 use crate::seeded::{self, Bug};
@@ -147,6 +148,8 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// Bytes of data after which writes that add to them are refused; none is no quota.
     pub quota_bytes: Option<u64>,
+    /// What one turn may spend on applying; then the sockets and the log have their turn.
+    pub apply_slice: Budget,
     /// The log.
     pub wal: wal::Config,
     /// The history.
@@ -172,6 +175,7 @@ impl Config {
             request_timeout: Duration::from_secs(7),
             request_bytes_max: 1536 << 10,
             quota_bytes: Some(2 << 30),
+            apply_slice: Budget::SLICE,
             wal: wal::Config::default(),
             history: history::Config::default(),
             map: map::Limits::default(),

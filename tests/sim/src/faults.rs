@@ -8,11 +8,20 @@ use std::io::ErrorKind;
 use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, FileName};
+use engine::map::layout::Meta;
+use engine::map::page::{PAGE_SIZE, PageNo};
 use engine::wal::inspect;
 use engine::wal::layout::Header;
 
 use crate::outcome::{Outcome, Row};
 use crate::world::{Stop, World};
+
+/// Tries a kind of fault at about so many places.
+pub type Faults = fn(u64) -> Vec<Row>;
+
+/// All kinds, each with the number of places that the gate asks for.
+pub const ROWS: &[(u64, Faults)] =
+    &[(2_000, crash_points), (200, bit_flips), (200, lies), (300, full_disk), (1_000, failing_operations)];
 
 /// Calls of a scripted trace.
 const CALLS: u64 = 60;
@@ -186,10 +195,14 @@ pub fn bit_flips_of(zone: Zone, seed: u64, flips: u64) -> Row {
         let Some((file, offset, bit)) = pick_bit(&mut world, zone, flip) else { break };
         let mut disk = world.disk.clone();
         let unprotected = is_in_window(&mut disk, file, offset);
+        let has_other = zone == Zone::Meta && has_two_metas(&disk);
         disk.flip_bit(file, offset, bit);
         let mut world = world.fork(disk, flip);
         let outcome = match Outcome::of(|| world.open().and_then(|()| world.inspect())) {
             Outcome::Wrong(what) if unprotected && is_loss(&what) => Outcome::Window,
+            Outcome::Detected(what) if has_other => {
+                Outcome::Wrong(format!("the other meta is sound: {what}"))
+            }
             outcome => outcome,
         };
         row.add(format!("seed {seed} bit {bit} of byte {offset} of {file}"), outcome);
@@ -238,6 +251,14 @@ fn pick_bit(world: &mut World, zone: Zone, nth: u64) -> Option<(FileName, u64, u
     None
 }
 
+/// Whether either meta page could be lost: then the other one, and the log behind it, must do.
+fn has_two_metas(disk: &MemDisk) -> bool {
+    let content = disk.content(FileName::Index).unwrap_or_default();
+    let pages = content.as_chunks::<PAGE_SIZE>().0;
+    let metas = (0..2).map(|slot| Meta::decode(PageNo(slot), pages.get(slot as usize)?).ok());
+    metas.flatten().count() == 2
+}
+
 /// Whether the byte belongs to a block of the log that no later block protects: rot there looks like a torn write.
 fn is_in_window(disk: &mut MemDisk, file: FileName, offset: u64) -> bool {
     let FileName::Log(_) = file else { return false };
@@ -260,9 +281,15 @@ fn is_in_window(disk: &mut MemDisk, file: FileName, offset: u64) -> bool {
 
 /// Whether a verdict says that the end is missing, and nothing worse.
 fn is_loss(what: &str) -> bool {
-    ["acknowledged and lost", "the store ends at", "was stored, and now", "compaction revision is", "the alarm was lost"]
-        .iter()
-        .any(|phrase| what.contains(phrase))
+    [
+        "acknowledged and lost",
+        "the store ends at",
+        "was stored, and now",
+        "compaction revision is",
+        "the alarm was lost",
+    ]
+    .iter()
+    .any(|phrase| what.contains(phrase))
 }
 
 /// Row 4: the drive says that it wrote, and did not, or elsewhere.
@@ -342,7 +369,8 @@ pub fn failing_operations(cases: u64) -> Vec<Row> {
             let mut reached = true;
             for (cut, row) in rows.iter_mut().enumerate() {
                 let mut ended = None;
-                let outcome = Outcome::of(|| fail_once(seed, at, cut == 1, &mut ended).map(|came| reached = came));
+                let outcome =
+                    Outcome::of(|| fail_once(seed, at, cut == 1, &mut ended).map(|came| reached = came));
                 let outcome = match (outcome, ended) {
                     (Outcome::Right, Some(stop)) => Outcome::Detected(stop),
                     (outcome, _) => outcome,
@@ -376,7 +404,11 @@ fn fail_once(seed: u64, at: u64, cut: bool, ended: &mut Option<String>) -> Resul
         Err(Stop::Violation(what)) => return Err(Stop::Violation(what)),
         Err(stop) => *ended = Some(stop.to_string()),
     }
-    if cut { world.cut_power() } else { world.kill() }
+    if cut {
+        world.cut_power()
+    } else {
+        world.kill()
+    }
     world.open().map_err(sound)?;
     world.inspect().map_err(sound)?;
     Ok(true)

@@ -26,8 +26,19 @@ pub fn run(seed: u64) -> Result<Passed, String> {
     let mut world = World::new(seed);
     match Outcome::of_sound(|| run_in(&mut world)) {
         Outcome::Right => Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally }),
-        other => Err(format!("{other:?}")),
+        Outcome::Detected(what) | Outcome::Wrong(what) => Err(what),
+        Outcome::Window => unreachable!("no rot was injected"),
     }
+}
+
+/// Runs a seed twice: both must be the same to the last event, or no failure could be repeated.
+pub fn run_twice(seed: u64) -> Result<Passed, String> {
+    let first = run(seed)?;
+    let again = run(seed)?;
+    if first == again {
+        return Ok(first);
+    }
+    Err(format!("a second run differs: {first:?}, then {again:?}"))
 }
 
 /// The run of [`run`], in a world that the caller keeps.
