@@ -22,7 +22,8 @@ use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use net::api::cluster::Member;
 use net::front::{self, Front};
 use net::grpc;
-use net::http::endpoints::{Access, Port};
+use net::http::access::Access;
+use net::http::endpoints::Port;
 use net::listen::Listener;
 use tuning::profile::{self, Driver, Profile};
 
@@ -151,7 +152,7 @@ fn bind(urls: &[Url], config: &Config) -> Result<Vec<(Url, Listener)>, Failure> 
             return Err(refuse(format!("{}: only http:// URLs can be listened on yet", url.as_str())));
         }
         let address = address_of(url).map_err(refuse)?;
-        let listener = Listener::bind(address, config.socket.reuse_port).map_err(|error| {
+        let listener = bind_patiently(address, config.socket.reuse_port).map_err(|error| {
             let reason = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "address already in use".to_owned(),
                 _ => error.to_string(),
@@ -161,6 +162,22 @@ fn bind(urls: &[Url], config: &Config) -> Result<Vec<(Url, Listener)>, Failure> 
         listeners.push((url.clone(), listener));
     }
     Ok(listeners)
+}
+
+/// How long a busy port may still be that of a process which was just killed: the kernel keeps its sockets until the
+/// last operation on its ring has ended.
+const PORT_WAIT: Duration = Duration::from_secs(1);
+
+fn bind_patiently(address: SocketAddr, reuse_port: bool) -> std::io::Result<Listener> {
+    let begun = Instant::now();
+    loop {
+        match Listener::bind(address, reuse_port) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < PORT_WAIT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The address to bind: an IP address, or localhost.

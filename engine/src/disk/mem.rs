@@ -100,8 +100,10 @@ impl MemDisk {
     /// Flips one bit of what is stored, as rot does.
     pub fn flip_bit(&mut self, file: FileName, offset: u64, bit: u8) {
         let file = self.files.get_mut(&file).unwrap_or_else(|| panic!("{file} does not exist"));
-        for image in [&mut file.seen, &mut file.stable] {
-            image[offset as usize] ^= 1 << bit;
+        file.seen[offset as usize] ^= 1 << bit;
+        // What was appended and not synced is in no other place.
+        if let Some(byte) = file.stable.get_mut(offset as usize) {
+            *byte ^= 1 << bit;
         }
     }
 
@@ -117,6 +119,8 @@ impl MemDisk {
 
     /// Begins an operation; it has no effect before it completes, except that a crash may complete parts of
     /// it.
+    ///
+    /// While the power is off it is forgotten.
     pub fn submit(&mut self, token: Token, op: Op) {
         let number = self.operations;
         self.operations += 1;

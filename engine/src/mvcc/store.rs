@@ -16,6 +16,7 @@ use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{Index, IndexView, Root};
 use crate::mvcc::view::View;
 use crate::request::{AlarmKind, Put};
+use crate::seeded::{self, Bug};
 use crate::types::{LeaseId, Revision, Seq};
 
 /// Numbers that go with a version of the index.
@@ -118,7 +119,8 @@ impl<W: WritePages> Store<W> {
             Some(entry) if put.ignore_lease => entry.lease,
             _ => put.lease,
         };
-        let (created, version) = alive.map_or((main, 1), |entry| (entry.created, entry.version + 1));
+        let counted = if seeded::is(Bug::KeepGeneration) { newest } else { alive };
+        let (created, version) = counted.map_or((main, 1), |entry| (entry.created, entry.version + 1));
         let change = Change::Put { value, created, version, lease };
         let prev = newest.map(|entry| entry.seq);
         let new = NewRecord { main, sub: self.subs, prev, key: put.key, change };
@@ -196,7 +198,9 @@ impl<W: WritePages> Store<W> {
     pub fn set_alarm(&mut self, member: u64, kind: AlarmKind, raised: bool) -> Result<bool, Cold> {
         let row = alarm_row(member, kind);
         if raised {
-            self.index.put_row(Table::Alarm, &row, &[])?;
+            if !seeded::is(Bug::ForgetAlarm) {
+                self.index.put_row(Table::Alarm, &row, &[])?;
+            }
             Ok(!self.alarms.insert((member, kind)))
         } else {
             self.index.remove_row(Table::Alarm, &row)?;

@@ -11,6 +11,7 @@ use crate::command::RequestId;
 use crate::map::Tag;
 use crate::mvcc::range::Progress;
 use crate::mvcc::walk::Budget;
+use crate::seeded::{self, Bug};
 use crate::wal::EntryId;
 
 /// Committed and not applied.
@@ -102,6 +103,11 @@ impl Replica {
                 }
                 let current = self.applies.current.as_mut().expect("just begun");
                 match current.advance(&mut self.store, budget) {
+                    Ok(Progress::Done(answer)) if seeded::is(Bug::AnswerBeforePublish) => {
+                        let call = self.waiting.remove(&current.id());
+                        self.events.extend(call.map(|call| Event::Answer { call, answer }));
+                        self.applies.current = None;
+                    }
                     Ok(Progress::Done(answer)) => {
                         self.applies.answers.push((current.id(), answer));
                         self.applies.current = None;

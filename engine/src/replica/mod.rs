@@ -49,6 +49,7 @@ use crate::mvcc::store::Store;
 use crate::mvcc::view::View;
 use crate::mvcc::{Cold, history};
 use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
+use crate::seeded::{self, Bug};
 use crate::wal::{self, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
@@ -305,7 +306,7 @@ impl Replica {
             self.log(append);
         }
         // A single voter has nobody to write to.
-        while let Some(message) = self.raft.poll_message() {
+        if let Some(message) = self.raft.poll_message() {
             unreachable!("a message to {:?} without peers", message.to);
         }
         while let Some(state) = self.raft.poll_read() {
@@ -344,6 +345,9 @@ impl Replica {
             self.wal.push_conf_state(position, payload::encode_conf_state(conf_state));
         }
         self.pushed = append.position;
+        if seeded::is(Bug::AckBeforeDurable) {
+            self.raft.persisted(append.position);
+        }
     }
 
     /// The next work for the driver; drain it after every turn.
@@ -440,11 +444,12 @@ impl Replica {
         }
     }
 
-    /// Raises this member's NOSPACE alarm, unless one is raised. A second one while the first is under way changes
+    /// Raises this member's NOSPACE alarm, unless it is raised. A second one while the first is under way changes
     /// nothing.
     fn raise_no_space(&mut self, now: Instant) {
         let member = self.config.member;
-        if !self.store.has_alarm(AlarmKind::NoSpace) && !self.stopping {
+        let raised = self.store.alarms().any(|alarm| alarm == (member, AlarmKind::NoSpace));
+        if !raised && !self.stopping {
             let alarm = Alarm { action: AlarmAction::Activate, member, kind: AlarmKind::NoSpace };
             self.propose(now, CallId::NOBODY, &Write::Alarm(alarm), 0).expect("an alarm is small");
         }

@@ -23,6 +23,7 @@ use super::segment::{Segment, Spare};
 use super::survey::{Found, Survey, read_heads, survey};
 use super::{Entry, EntryId, HardState, Identity};
 use crate::disk::{self, Disk, FileName, Op};
+use crate::seeded::{self, Bug};
 
 /// Who else holds copies of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +119,9 @@ pub fn recover(
         Voters::Group => Policy::Recover,
     };
     let recovered = judge(disk, identity, applied, policy)?;
+    if seeded::is(Bug::KeptIsNotDurable) {
+        return Ok(recovered);
+    }
     for segment in recovered.segments.iter().chain(&recovered.unused) {
         disk.run(Op::Sync { file: FileName::Log(segment.number) })?;
     }
@@ -147,7 +151,7 @@ pub(super) fn judge(
     }
     let replayed = replay.finish(&mut warnings)?;
     let newest = accepted.last();
-    if policy == Policy::Refuse {
+    if policy == Policy::Refuse && !seeded::is(Bug::TruncateAtFirstBadBlock) {
         refuse_loss(&survey, newest, damage, &replayed)?;
     }
     let loss = damage.is_some() || replayed.behind;

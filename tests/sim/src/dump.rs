@@ -1,0 +1,118 @@
+//! Everything a replica stores, read record by record, with the checks that need no model: sequence numbers without
+//! gaps, whole transactions, chains that lead from version to version, an index that names the newest of each key, and
+//! a tree whose counts are the sums of what is below them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use engine::mvcc::Cold;
+use engine::mvcc::history::record::Record;
+use engine::replica::Replica;
+use engine::request::AlarmKind;
+use engine::types::Seq;
+
+use crate::judge::kv_of;
+use crate::model::Change;
+
+/// What is stored.
+#[derive(Clone, Debug, Default)]
+pub struct Dump {
+    /// The newest revision.
+    pub revision: i64,
+    /// The compaction revision, -1 for none.
+    pub compacted: i64,
+    /// Alarms raised.
+    pub alarms: Vec<(u64, AlarmKind)>,
+    /// What each revision changed, in order.
+    pub changes: BTreeMap<i64, Vec<Change>>,
+    /// Keys by sequence number - 1.
+    keys: Vec<Bytes>,
+    /// The newest record of each key, and whether it is live.
+    newest: BTreeMap<Bytes, (Seq, bool)>,
+    /// Keys whose index entry was compared.
+    compared: usize,
+}
+
+/// Why a dump did not go on.
+#[derive(Debug)]
+pub enum Pause {
+    /// Something must be brought into memory; then go on.
+    Cold(Cold),
+    /// What is stored cannot be right.
+    Wrong(String),
+}
+
+impl From<Cold> for Pause {
+    fn from(cold: Cold) -> Pause {
+        Pause::Cold(cold)
+    }
+}
+
+impl Dump {
+    /// Goes on reading; `Ok` when everything is read. The replica must not change meanwhile.
+    pub fn advance(&mut self, replica: &Replica) -> Result<(), Pause> {
+        let view = replica.view();
+        (self.revision, self.compacted) = (view.revision.0, view.compacted.0);
+        self.alarms = replica.store().alarms().collect();
+        let last = view.now()?.last;
+        while (self.keys.len() as u64) < last.0 {
+            let seq = Seq(self.keys.len() as u64 + 1);
+            match view.history.record(seq)? {
+                Some(record) => self.record(seq, &record).map_err(Pause::Wrong)?,
+                None => return Err(Pause::Wrong(format!("record {seq} of {last} is missing"))),
+            }
+        }
+        while let Some((key, (seq, _))) = self.newest.iter().nth(self.compared) {
+            let entry = view.index.get(key).map_err(Cold::from)?;
+            if entry.is_none_or(|entry| entry.seq != *seq) {
+                return Err(Pause::Wrong(format!("the index has {entry:?} for {key:?}, not record {seq}")));
+            }
+            self.compared += 1;
+        }
+        let report = view.index.check().map_err(Cold::from)?;
+        let rows = report.entries - self.newest.len() as u64;
+        let live = self.newest.values().filter(|(_, live)| *live).count() as u64;
+        if report.live != live {
+            return Err(Pause::Wrong(format!("the tree counts {} live keys of {live}", report.live)));
+        }
+        // The format row, alarms, and one row a finished chunk.
+        let expected = 1 + self.alarms.len() as u64 + view.history.chunks().count() as u64;
+        if rows > expected {
+            return Err(Pause::Wrong(format!("{rows} rows in the small tables, {expected} expected")));
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, seq: Seq, record: &Record<'_>) -> Result<(), String> {
+        let fields = record.fields();
+        let kv = kv_of(&fields);
+        let main = record.main().0;
+        let wrong = |what: &str| Err(format!("record {seq} at revision {main}: {what} ({record:?})"));
+        if record.seq() != seq {
+            return wrong("another sequence number");
+        }
+        let changes = self.changes.entry(main).or_default();
+        if record.sub() as usize != changes.len() || record.is_first() != changes.is_empty() {
+            return wrong("out of place in its transaction");
+        }
+        if kv.modified != main {
+            return wrong("the message has another revision");
+        }
+        if record.prev() != self.newest.get(&kv.key).map(|(seq, _)| *seq) {
+            return wrong("the version before it is another");
+        }
+        let jumps_astray = |jump: Seq| jump >= seq || self.keys[jump.0 as usize - 1] != kv.key;
+        if record.jump().is_some_and(jumps_astray) {
+            return wrong("it jumps to another key");
+        }
+        let key = kv.key.clone();
+        changes.push(Change { key: key.clone(), kv: (!record.is_tombstone()).then_some(kv) });
+        self.newest.insert(key.clone(), (seq, !record.is_tombstone()));
+        self.keys.push(key);
+        let before = self.changes.range(..main).next_back();
+        if before.is_some_and(|(before, _)| *before != main - 1) {
+            return wrong("revisions are missing before it");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,405 @@
+//! Whether what clients were told, and what is stored, could be the work of one correct server.
+//!
+//! Every answer of etcd carries a revision, so strict serializability is decided without a search:
+//!
+//! 1. The stored history gives the order: each revision is claimed by the one call whose answer names it, or, if
+//!    nobody was answered, by a call with unknown outcome that would write exactly these bytes (values are unique).
+//! 2. Each call is repeated on the [`Model`] at its place; every field of its answer must come out the same.
+//! 3. Real time: a call that began after another had ended sees at least its revision, and writes a later one.
+//! 4. Whatever was acknowledged or seen is still there after every crash; a call takes effect at most once.
+//!
+//! Compactions and alarms change no revision: any order that real time allows is accepted for them.
+
+use std::collections::BTreeMap;
+
+use engine::error::ApiError;
+use engine::request::{AlarmAction, AlarmKind};
+
+use crate::call::{Kv, MEMBER, Op, Reply, Request};
+use crate::dump::Dump;
+use crate::model::{At, Model};
+
+/// Counts the beginnings and ends of calls.
+pub type Moment = u64;
+
+/// Not yet.
+const NEVER: Moment = Moment::MAX;
+
+/// A call of a client.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// What was asked.
+    pub request: Request,
+    begun: Moment,
+    ended: Moment,
+    /// Without one the outcome is unknown.
+    reply: Option<Reply>,
+}
+
+/// How many of what was judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Calls with an answer.
+    pub answered: u64,
+    /// Calls that a crash left without one, and that took effect.
+    pub resolved: u64,
+    /// Calls that a crash left without one, and that did not.
+    pub lost: u64,
+    /// Stored histories read.
+    pub dumps: u64,
+}
+
+/// The judge of one run.
+#[derive(Clone, Debug, Default)]
+pub struct Judge {
+    model: Model,
+    /// Calls since the last dump.
+    calls: Vec<Call>,
+    moment: Moment,
+    /// As of the last dump.
+    compacted: Option<i64>,
+    no_space: bool,
+    /// The product may raise the alarm by itself.
+    pub full_disk: bool,
+    /// What was judged.
+    pub tally: Tally,
+}
+
+impl Judge {
+    /// A call begins.
+    pub fn begin(&mut self, request: Request) -> usize {
+        self.moment += 1;
+        self.calls.push(Call { request, begun: self.moment, ended: NEVER, reply: None });
+        self.calls.len() - 1
+    }
+
+    /// A call has its answer; a timeout says nothing about the outcome.
+    pub fn end(&mut self, call: usize, reply: Reply) {
+        self.moment += 1;
+        if reply == Reply::Refused(ApiError::Timeout) {
+            return;
+        }
+        let call = &mut self.calls[call];
+        assert_eq!(call.ended, NEVER, "a second answer to {:?}", call.request);
+        (call.ended, call.reply) = (self.moment, Some(reply));
+    }
+
+    /// The process is gone: what has no answer never gets one, and takes effect before whatever follows or not at all.
+    pub fn crash(&mut self) {
+        self.moment += 1;
+        let open = self.calls.iter_mut().filter(|call| call.ended == NEVER);
+        open.for_each(|call| call.ended = self.moment);
+    }
+
+    /// The call as it was begun.
+    pub fn request(&self, call: usize) -> &Request {
+        &self.calls[call].request
+    }
+
+    /// Highest revision a client was told of since the last dump, or stored then.
+    pub fn seen_revision(&self) -> i64 {
+        let told = self.calls.iter().filter_map(|call| call.reply.as_ref()?.revision()).max();
+        told.unwrap_or(0).max(self.model.revision())
+    }
+
+    /// The versions that the last dump confirmed.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The compaction revision that the last dump confirmed; -1 for none.
+    pub fn compacted(&self) -> i64 {
+        self.compacted.unwrap_or(-1)
+    }
+
+    /// Compares all calls since the last dump with what is stored now. No call may be open.
+    pub fn settle(&mut self, dump: &Dump) -> Result<(), String> {
+        self.compare_known(dump)?;
+        let seen = Seen::of(&self.calls, self.model.revision());
+        let claims = self.claim(dump)?;
+        self.check_unchanging(dump, &seen)?;
+        self.check_time(&claims, &seen)?;
+        self.check_compacted(dump)?;
+        self.check_alarms(dump)?;
+        self.tally.answered += self.calls.iter().filter(|call| call.reply.is_some()).count() as u64;
+        let resolved = claims.values().filter(|call| self.calls[**call].reply.is_none()).count() as u64;
+        let unknown = self.calls.iter().filter(|call| call.reply.is_none()).count() as u64;
+        self.tally.resolved += resolved;
+        self.tally.lost += unknown - resolved;
+        self.tally.dumps += 1;
+        self.calls.clear();
+        self.compacted = Some(dump.compacted);
+        self.no_space = dump.alarms.contains(&(MEMBER, AlarmKind::NoSpace));
+        Ok(())
+    }
+
+    /// What was stored at the last dump is stored still.
+    fn compare_known(&self, dump: &Dump) -> Result<(), String> {
+        let known = self.model.revision();
+        if dump.revision < known {
+            return Err(format!("revision {known} was stored, and now the store ends at {}", dump.revision));
+        }
+        for (&revision, changes) in dump.changes.range(..=known) {
+            let was = self.model.changes(revision);
+            if was != changes {
+                return Err(format!("revision {revision} changed from {was:?} to {changes:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finds the call behind each new revision, and moves the model on.
+    fn claim(&mut self, dump: &Dump) -> Result<BTreeMap<i64, usize>, String> {
+        let mut claims = BTreeMap::new();
+        for (at, call) in self.calls.iter().enumerate() {
+            let Some(reply) = call.reply.as_ref().filter(|reply| reply.is_change()) else { continue };
+            let revision = reply.revision().expect("a change has a revision");
+            if let Some(other) = claims.insert(revision, at) {
+                return Err(format!(
+                    "two calls were told of revision {revision}: {:?} and {:?}",
+                    self.calls[other].request, call.request
+                ));
+            }
+            if revision <= self.model.revision() {
+                return Err(format!("revision {revision} was used before {:?} got it", call.request));
+            }
+            if revision > dump.revision {
+                return Err(format!(
+                    "acknowledged and lost: {:?} at revision {revision}; the store ends at {}",
+                    call.request, dump.revision
+                ));
+            }
+        }
+        for revision in self.model.revision() + 1..=dump.revision {
+            let stored = dump.changes.get(&revision).map_or(&[][..], Vec::as_slice);
+            let claimed = match claims.get(&revision) {
+                Some(&call) => call,
+                None => self.unknown_behind(revision, stored, &claims)?,
+            };
+            claims.insert(revision, claimed);
+            let call = &self.calls[claimed];
+            let mut compacted = self.compactions(call);
+            let at = compacted.find_map(|compacted| {
+                let at = At { revision: revision - 1, compacted, no_space: false };
+                let (reply, changes) = self.model.execute(&call.request, &at);
+                let same = call.reply.as_ref().is_none_or(|given| *given == reply) && changes == stored;
+                same.then_some(changes)
+            });
+            let Some(changes) = at else {
+                let at = At { revision: revision - 1, compacted: self.compacted(), no_space: false };
+                let (reply, changes) = self.model.execute(&call.request, &at);
+                return Err(format!(
+                    "{:?} at revision {revision} was answered {:?} and stored {stored:?}; right is {reply:?} and \
+                     {changes:?}",
+                    call.request, call.reply
+                ));
+            };
+            drop(compacted);
+            self.model.push(changes);
+        }
+        Ok(claims)
+    }
+
+    /// The unanswered call that wrote exactly `stored`.
+    fn unknown_behind(
+        &self,
+        revision: i64,
+        stored: &[crate::model::Change],
+        claims: &BTreeMap<i64, usize>,
+    ) -> Result<usize, String> {
+        let at = At { revision: revision - 1, compacted: -1, no_space: false };
+        let fits = |(nth, call): &(usize, &Call)| {
+            call.reply.is_none()
+                && !claims.values().any(|claimed| claimed == nth)
+                && !stored.is_empty()
+                && self.model.execute(&call.request, &at).1 == stored
+        };
+        let found = self.calls.iter().enumerate().find(fits);
+        let lost = || format!("revision {revision} came from nowhere: {stored:?}");
+        found.map(|(nth, _)| nth).ok_or_else(lost)
+    }
+
+    /// Calls that changed nothing must be right at the revision they name, or, refused, at one that was possible.
+    fn check_unchanging(&self, dump: &Dump, seen: &Seen) -> Result<(), String> {
+        for call in &self.calls {
+            let Some(reply) = call.reply.as_ref().filter(|reply| !reply.is_change()) else { continue };
+            if matches!(reply, Reply::Refused(ApiError::NoLeader | ApiError::TooManyRequests)) {
+                continue;
+            }
+            let revisions = match reply.revision() {
+                Some(revision) if revision > dump.revision => {
+                    return Err(format!(
+                        "{:?} saw revision {revision}; the store ends at {}",
+                        call.request, dump.revision
+                    ));
+                }
+                Some(revision) => revision..=revision,
+                None => seen.before(call.begun)..=dump.revision,
+            };
+            if !revisions.clone().any(|revision| self.is_right(call, reply, revision)) {
+                let at =
+                    At { revision: *revisions.end(), compacted: self.compacted(), no_space: self.no_space };
+                let right = self.model.execute(&call.request, &at).0;
+                return Err(format!(
+                    "{:?} was answered {reply:?}; at revisions {revisions:?} right is {right:?}",
+                    call.request
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_right(&self, call: &Call, reply: &Reply, revision: i64) -> bool {
+        self.compactions(call).any(|compacted| {
+            [false, true].into_iter().filter(|raised| self.may_be_raised(call, *raised)).any(|no_space| {
+                let at = At { revision, compacted, no_space };
+                let (right, changes) = self.model.execute(&call.request, &at);
+                right == *reply && changes.is_empty()
+            })
+        })
+    }
+
+    /// Compaction revisions that a call may have met.
+    fn compactions<'a>(&'a self, call: &'a Call) -> impl Iterator<Item = i64> + 'a {
+        let compactions = || {
+            let calls = self.calls.iter().filter(move |other| !std::ptr::eq(*other, call));
+            calls.filter_map(|other| match (&other.request, &other.reply) {
+                (Request::Compact(_), Some(Reply::Refused(_))) => None,
+                (Request::Compact(revision), _) => Some((*revision, other)),
+                _ => None,
+            })
+        };
+        let done = compactions().filter(|(_, other)| other.reply.is_some() && other.ended < call.begun);
+        let least = done.map(|(revision, _)| revision).max().unwrap_or(-1).max(self.compacted());
+        let begun =
+            compactions().filter(move |(revision, other)| other.begun < call.ended && *revision > least);
+        std::iter::once(least).chain(begun.map(|(revision, _)| revision))
+    }
+
+    /// Whether NOSPACE may have been raised, or not raised, when a call was carried out.
+    fn may_be_raised(&self, call: &Call, raised: bool) -> bool {
+        let flips = |to: bool| {
+            self.calls.iter().filter(move |other| {
+                let wanted = if to { AlarmAction::Activate } else { AlarmAction::Deactivate };
+                matches!(&other.request, Request::Alarm(action, AlarmKind::NoSpace) if *action == wanted)
+                    && !matches!(other.reply, Some(Reply::Refused(_)))
+            })
+        };
+        // The state at `since` lasts unless it was certainly flipped afterwards and before the call.
+        let lasts = |since: Moment| {
+            !flips(!raised)
+                .any(|other| other.reply.is_some() && since < other.begun && other.ended < call.begun)
+        };
+        (raised && self.full_disk)
+            || (self.no_space == raised && lasts(0))
+            || flips(raised)
+                .any(|other| other.begun < call.ended && (std::ptr::eq(other, call) || lasts(other.ended)))
+    }
+
+    /// Later revisions do not belong to calls that were over when earlier ones began, and no read goes back.
+    fn check_time(&self, claims: &BTreeMap<i64, usize>, seen: &Seen) -> Result<(), String> {
+        let mut first_end = (NEVER, 0);
+        for (&revision, &nth) in claims.iter().rev() {
+            let call = &self.calls[nth];
+            if first_end.0 < call.begun {
+                return Err(format!(
+                    "revision {revision} was begun after revision {} had been answered: {:?}",
+                    first_end.1, call.request
+                ));
+            }
+            if call.ended < first_end.0 {
+                first_end = (call.ended, revision);
+            }
+        }
+        for call in &self.calls {
+            let Some(revision) = call.reply.as_ref().and_then(Reply::revision) else { continue };
+            let least = seen.before(call.begun);
+            if revision < least {
+                return Err(format!(
+                    "stale: {:?} saw revision {revision} after {least} had been seen",
+                    call.request
+                ));
+            }
+            if let Some(&behind) = claims.get(&revision)
+                && self.calls[behind].begun > call.ended
+            {
+                return Err(format!("{:?} saw revision {revision} before it was written", call.request));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_compacted(&self, dump: &Dump) -> Result<(), String> {
+        let now = Call {
+            request: Request::Op(Op::Range(crate::call::Range::of(crate::call::Keys::all(), 0))),
+            begun: self.moment + 1,
+            ended: NEVER,
+            reply: None,
+        };
+        let possible: Vec<i64> = self.compactions(&now).collect();
+        let kept = possible.contains(&dump.compacted);
+        let wrong = || format!("the compaction revision is {}; possible are {possible:?}", dump.compacted);
+        if kept { Ok(()) } else { Err(wrong()) }
+    }
+
+    fn check_alarms(&self, dump: &Dump) -> Result<(), String> {
+        let now = Call {
+            request: Request::Alarm(AlarmAction::Get, AlarmKind::None),
+            begun: self.moment + 1,
+            ended: NEVER,
+            reply: None,
+        };
+        let raised = match dump.alarms[..] {
+            [] => false,
+            [(MEMBER, AlarmKind::NoSpace)] => true,
+            ref other => return Err(format!("alarms nobody raised: {other:?}")),
+        };
+        let kept = self.may_be_raised(&now, raised);
+        if kept { Ok(()) } else { Err(format!("the alarm was lost, or came back: {:?}", dump.alarms)) }
+    }
+
+    /// Compares an answer at `revision`, given outside any call, with the model.
+    pub fn check_range(&self, range: &crate::call::Range, reply: &Reply) -> Result<(), String> {
+        let at = At { revision: self.model.revision(), compacted: self.compacted(), no_space: false };
+        let (right, _) = self.model.execute(&Request::Op(Op::Range(range.clone())), &at);
+        if right == *reply { Ok(()) } else { Err(format!("{range:?} gives {reply:?}; right is {right:?}")) }
+    }
+}
+
+/// Highest revision that clients were told of, over time.
+struct Seen {
+    base: i64,
+    /// By end of a call, the highest so far.
+    ended: Vec<(Moment, i64)>,
+}
+
+impl Seen {
+    fn of(calls: &[Call], base: i64) -> Seen {
+        let told = calls.iter().filter_map(|call| Some((call.ended, call.reply.as_ref()?.revision()?)));
+        let mut ended: Vec<(Moment, i64)> = told.collect();
+        ended.sort_unstable();
+        let mut highest = base;
+        for (_, revision) in &mut ended {
+            highest = highest.max(*revision);
+            *revision = highest;
+        }
+        Seen { base, ended }
+    }
+
+    /// What a call that begins now must see.
+    fn before(&self, moment: Moment) -> i64 {
+        let after = self.ended.partition_point(|(ended, _)| *ended < moment);
+        after.checked_sub(1).map_or(self.base, |last| self.ended[last].1)
+    }
+}
+
+/// A version as records hold it.
+pub fn kv_of(fields: &engine::mvcc::wire::KeyValue<'_>) -> Kv {
+    Kv {
+        key: bytes::Bytes::copy_from_slice(fields.key),
+        value: bytes::Bytes::copy_from_slice(fields.value),
+        created: fields.create_revision,
+        modified: fields.mod_revision,
+        version: fields.version,
+    }
+}

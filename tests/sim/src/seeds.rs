@@ -1,0 +1,86 @@
+//! A run with crashes of every kind in it, from one number.
+
+use engine::disk::mem::Fault;
+
+use crate::judge::Tally;
+use crate::outcome::Outcome;
+use crate::world::{Stop, World};
+
+/// How a run went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// See [`crate::trace::Trace::hash`].
+    pub trace: u64,
+    /// What was judged.
+    pub tally: Tally,
+}
+
+/// Lives of a member in one run, at most.
+const LIVES_MAX: u64 = 8;
+
+/// Calls in one life, at most.
+const CALLS_MAX: u64 = 120;
+
+/// Runs a seed to its end. Errors: what went wrong, in a sentence.
+pub fn run(seed: u64) -> Result<Passed, String> {
+    let mut world = World::new(seed);
+    match Outcome::of_sound(|| run_in(&mut world)) {
+        Outcome::Right => Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally }),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+/// The run of [`run`], in a world that the caller keeps.
+pub fn run_in(world: &mut World) -> Result<(), Stop> {
+    world.open()?;
+    let lives = 2 + world.pcg.below(LIVES_MAX - 1);
+    for _ in 0..lives {
+        let calls = 1 + world.pcg.below(CALLS_MAX);
+        world.let_clients(calls);
+        end_life(world, calls)?;
+        reopen(world)?;
+        if world.pcg.one_in(2) {
+            world.inspect()?;
+        }
+    }
+    world.inspect()?;
+    world.stop()?;
+    world.open()?;
+    world.inspect()
+}
+
+/// Some events, and then the end: in good order, by a signal, or by the power.
+fn end_life(world: &mut World, calls: u64) -> Result<(), Stop> {
+    if world.pcg.one_in(6) {
+        return world.stop();
+    }
+    // A call takes about five, so most lives end in the middle of their calls.
+    for _ in 0..world.pcg.below(7 * calls) {
+        if world.pcg.one_in(50) {
+            let events = world.pcg.below(40);
+            world.hold_version(events)?;
+        }
+        world.step()?;
+    }
+    if world.pcg.one_in(3) {
+        world.kill()
+    } else {
+        world.cut_power()
+    }
+    Ok(())
+}
+
+/// Opens again; sometimes the power fails on the way.
+fn reopen(world: &mut World) -> Result<(), Stop> {
+    while world.pcg.one_in(4) {
+        let at = world.disk.operations() + world.pcg.below(30);
+        world.disk.inject(at, Fault::PowerCut);
+        match world.open() {
+            Ok(()) => {}
+            Err(Stop::Refused(_)) if world.disk.operations() > at => {}
+            Err(stop) => return Err(stop),
+        }
+        world.cut_power();
+    }
+    world.open()
+}
