@@ -203,4 +203,4 @@ fn apply_alarm<W: WritePages>(store: &mut Store<W>, alarm: Alarm) -> Result<Answ
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
