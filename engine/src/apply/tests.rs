@@ -7,7 +7,7 @@ mod model;
 mod show;
 
 /// A store that is driven in slices.
-mod world;
+pub(crate) mod world;
 
 /// What was seen on etcd.
 mod facts;

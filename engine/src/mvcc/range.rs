@@ -331,3 +331,82 @@ fn count_at<R: ReadPages>(view: &View<'_, R>, keys: KeyRange<'_>, at: At) -> Res
     }
     Ok(Some(count))
 }
+
+// How ranges answer is tested with `apply`, against a model; here is what no answer shows.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::tests::world::World;
+    use crate::request::{DeleteRange, Put, Write};
+
+    #[test]
+    fn revisions_are_resolved_between_compaction_and_now() {
+        let check = |asked, compacted, expected: Result<i64, ApiError>| {
+            let resolved = resolve(asked, Revision(9), Revision(compacted));
+            assert_eq!(resolved, expected.map(Revision), "{asked} of {compacted}..=9");
+        };
+        check(0, -1, Ok(9));
+        check(-3, 5, Ok(9));
+        check(i64::MIN, 5, Ok(9));
+        check(1, -1, Ok(1));
+        check(5, 5, Ok(5));
+        check(4, 5, Err(ApiError::Compacted));
+        check(9, 9, Ok(9));
+        check(10, -1, Err(ApiError::FutureRevision));
+        check(i64::MAX, 9, Err(ApiError::FutureRevision));
+    }
+
+    /// 40 keys, one revision each from 2 on; then two are overwritten, one deleted, one made anew and one added.
+    fn world() -> World {
+        let mut world = World::calm();
+        let mut put = |key: &str| drop(world.run(&Write::Put(Put { key: key.as_bytes(), ..Put::default() })));
+        (0..40).for_each(|n| put(&format!("k{n:02}")));
+        ["k03", "k04", "k40"].into_iter().for_each(&mut put);
+        let delete = |key| Write::DeleteRange(DeleteRange { keys: KeyRange::new(key, b""), prev_kv: false });
+        world.run(&delete(b"k05")).unwrap();
+        world.run(&delete(b"k06")).unwrap();
+        world.run(&Write::Put(Put { key: b"k06", ..Put::default() })).unwrap();
+        world
+    }
+
+    #[test]
+    fn an_old_count_is_corrected_by_what_changed_since() {
+        let world = world();
+        let view = world.store.view();
+        let all = KeyRange::new(b"k", b"l");
+        let expected = |revision: i64| match revision {
+            1..=41 => revision - 1,
+            42 | 43 => 40,
+            44 => 41,
+            45 => 40,
+            46 => 39,
+            _ => 40,
+        };
+        for revision in 1..=view.revision.0 {
+            let at = view.at(Revision(revision)).unwrap();
+            let counted = count_at(&view, all, at).unwrap();
+            // The tail must be shorter than the range.
+            let is_near = view.revision.0 - revision <= 40;
+            assert_eq!(counted, is_near.then_some(expected(revision)), "at {revision}");
+            let none = count_at(&view, KeyRange::new(b"x", b"y"), at).unwrap();
+            assert_eq!(none, (revision == view.revision.0).then_some(0), "at {revision}");
+        }
+    }
+
+    #[test]
+    fn a_count_whose_tail_is_cold_is_left_to_the_walk() {
+        let mut world = World::new(1, 1000, 0, 0);
+        let value = vec![b'v'; 10_000];
+        for n in 0..100 {
+            let key = format!("k{n:02}");
+            world.run(&Write::Put(Put { key: key.as_bytes(), value: &value, ..Put::default() })).unwrap();
+        }
+        let all = KeyRange::new(b"k", b"l");
+        let view = world.store.view();
+        let at = view.at(Revision(60)).unwrap();
+        assert_eq!(count_at(&view, all, at), Ok(None));
+        let range = Range { revision: 60, count_only: true, ..Range::of(all) };
+        assert_eq!(world.range(&range).unwrap().to_string(), "range@101 59");
+        assert!(world.cold_records > 0);
+    }
+}

@@ -18,6 +18,9 @@ use crate::slab::Key;
 /// Records a long list looks up at a time.
 const WALK_BATCH: usize = 1024;
 
+/// Records looked at behind one that is cold.
+const PREFETCH_MAX: usize = 64;
+
 /// Reads that run in one turn; the others are next.
 const SLICES_MAX: usize = 4;
 
@@ -170,6 +173,7 @@ impl Front {
                 Fill::Full => return Ok(false),
                 Fill::Cold(seq) => {
                     self.wait_for_record(Waiting::Stream(place), records::Cold(seq), replica)?;
+                    prefetch(encoder.upcoming(), replica)?;
                     return Ok(false);
                 }
                 Fill::WalkBatch => {
@@ -205,4 +209,14 @@ impl Front {
         };
         replica.fetch(&cold, CallId(key.to_u64()))
     }
+}
+
+/// Has the cold ones of the records that come next brought in, at depth, for nobody in particular.
+pub(super) fn prefetch(seqs: &[Seq], replica: &mut Replica) -> Result<(), Fatal> {
+    for &seq in seqs.iter().take(PREFETCH_MAX) {
+        if let Err(cold) = replica.store().history().record(seq) {
+            replica.fetch(&cold, CallId::NOBODY)?;
+        }
+    }
+    Ok(())
 }

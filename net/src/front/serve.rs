@@ -11,9 +11,9 @@ use engine::error::ApiError;
 use engine::mvcc::range::{self, RangeTask};
 use engine::replica::{CallId, Fatal, ReadStart, Replica};
 use engine::request::{Range, Write};
-use engine::response::Response;
+use engine::response::{Kvs, RangeAnswer, Response};
 
-use super::long::{Task, Work};
+use super::long::{self, Task, Work};
 use super::{Front, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
@@ -258,7 +258,7 @@ impl Front {
             }
             Served::Answer(answer) => {
                 self.scratch.clear();
-                let records = super::long::Stored(replica);
+                let records = long::Stored(replica);
                 match kv::encode_whole(Front::origin(replica), &answer, &records, &mut self.scratch) {
                     Whole::Encoded => {
                         let scratch = &self.scratch;
@@ -266,6 +266,15 @@ impl Front {
                     }
                     Whole::Declined => self.begin_stream(place, answer, server, replica)?,
                     Whole::Cold(cold) => {
+                        let list = match &answer {
+                            Response::Range(RangeAnswer { kvs: Kvs::List(list), .. }) => Some(list),
+                            Response::DeleteRange(deleted) => Some(&deleted.prev),
+                            _ => None,
+                        };
+                        if let Some(list) = list {
+                            let known = list.seqs.iter().position(|seq| *seq == cold.0).unwrap_or(0);
+                            long::prefetch(&list.seqs[known..], replica)?;
+                        }
                         let waiting = Waiting::Answer { place, answer: Box::new(answer) };
                         self.wait_for_record(waiting, cold, replica)?
                     }
