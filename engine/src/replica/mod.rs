@@ -254,7 +254,9 @@ impl Replica {
     pub fn check_quota(&mut self, now: Instant, write: &Write<'_>) -> Result<(), ApiError> {
         let cost = quota::cost(write);
         let is_full = |quota| self.db_size() + cost >= quota;
-        if cost == 0 || !(self.store.has_alarm(AlarmKind::NoSpace) || self.config.quota_bytes.is_some_and(is_full)) {
+        if cost == 0
+            || !(self.store.has_alarm(AlarmKind::NoSpace) || self.config.quota_bytes.is_some_and(is_full))
+        {
             return Ok(());
         }
         self.raise_no_space(now);
