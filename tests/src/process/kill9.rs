@@ -194,7 +194,10 @@ fn applied_at(client: &mut Client, write: &Write) -> Result<Option<i64>, Failure
 }
 
 /// Asks for alarms, raises or lowers NOSPACE.
-pub(super) fn set_alarm(server: &Server, action: pb::alarm_request::AlarmAction) -> Result<pb::AlarmResponse, Failure> {
+pub(super) fn set_alarm(
+    server: &Server,
+    action: pb::alarm_request::AlarmAction,
+) -> Result<pb::AlarmResponse, Failure> {
     let mut client = Client::open(server.client())?;
     let status = client.status()?.map_err(|status| Failure::Wrong(format!("Status got {status:?}")))?;
     let member_id = status.header.unwrap_or_default().member_id;

@@ -105,10 +105,12 @@ impl Run {
         let scratch = self.site.scratch().path().to_path_buf();
         let recording = scratch.join(format!("{life}.recording"));
         let flag = format!("--kontiki-record-disk={}", recording.display());
-        let server = Server::start_at(binary, self.site, &[&flag, CHECKPOINT_ENTRIES]).map_err(|(error, mut site)| {
-            println!("power: data kept in {}", site.scratch().keep().display());
-            error
-        })?;
+        let server = Server::start_at(binary, self.site, &[&flag, CHECKPOINT_ENTRIES]).map_err(
+            |(error, mut site)| {
+                println!("power: data kept in {}", site.scratch().keep().display());
+                error
+            },
+        )?;
         let load = Load::start(server.client(), CLIENTS, life);
         thread::sleep(Duration::from_millis(LOAD_MS));
         self.compactions.push(compact(&server)?);
@@ -129,11 +131,7 @@ impl Run {
                 thread::sleep(Duration::from_millis(QUIET_MS));
             }
         }
-        self.site = if life + 1 == LIVES {
-            server.terminate()?.1
-        } else {
-            server.kill()?
-        };
+        self.site = if life + 1 == LIVES { server.terminate()?.1 } else { server.kill()? };
         // A write to the log may outlive its process.
         thread::sleep(Duration::from_millis(QUIET_MS));
         self.lives.push(recording::parse(&fs::read(&recording)?)?);
@@ -153,7 +151,10 @@ impl Run {
             for event in events {
                 while let Some((number, at)) = moments.next_if(|(_, at)| *at < event.at) {
                     lost += self.cut(binary, &drive, at, random).inspect_err(|_| {
-                        println!("power: image {number}, cut in life {life} before {event_at}", event_at = event.at);
+                        println!(
+                            "power: image {number}, cut in life {life} before {event_at}",
+                            event_at = event.at
+                        );
                     })?;
                 }
                 drive.handle(event);
@@ -218,13 +219,20 @@ impl Run {
         ensure(now <= newest, || format!("the store is at {now}, the run ended at {newest}"))?;
         self.check_revisions(&mut client, at, now, random)?;
         self.check_alarm(server, at)?;
-        let response = client.put(b"after", b"the cut")?.map_err(|status| Failure::Wrong(format!("{status:?}")))?;
+        let response =
+            client.put(b"after", b"the cut")?.map_err(|status| Failure::Wrong(format!("{status:?}")))?;
         let next = response.header.unwrap_or_default().revision;
         ensure(next == now + 1, || format!("the first write after revision {now} got {next}"))?;
         Ok((now - answered) as u64)
     }
 
-    fn check_revisions(&self, client: &mut Client, at: u64, now: i64, random: &mut Random) -> Result<(), Failure> {
+    fn check_revisions(
+        &self,
+        client: &mut Client,
+        at: u64,
+        now: i64,
+        random: &mut Random,
+    ) -> Result<(), Failure> {
         let asked = self.compactions.iter().filter(|step| step.begun <= at).map(|step| step.what).max();
         let done = self.compactions.iter().filter(|step| step.ended <= at).map(|step| step.what).max();
         if let Some(compacted) = done {
@@ -237,7 +245,8 @@ impl Run {
         for sample in 0..=SAMPLES {
             let revision = if sample == 0 { now } else { random.between(oldest.min(now), now) };
             let found = client.range(&pb::RangeRequest { revision, ..all() })?;
-            let found = found.map_err(|status| Failure::Wrong(format!("revision {revision}: {status:?}")))?.kvs;
+            let found =
+                found.map_err(|status| Failure::Wrong(format!("revision {revision}: {status:?}")))?.kvs;
             let expected = self.model.at(revision).into_values().collect::<Vec<_>>();
             ensure(found == expected, || {
                 let differs = found.iter().zip(&expected).position(|(a, b)| a != b);

@@ -118,13 +118,17 @@ impl Drive {
 
     fn begin(&mut self, id: u64, op: &Op) -> UnderWay {
         let number = |path: &String| {
-            *self.visible.get(path).unwrap_or_else(|| panic!("operation {id} is about {path}, which is not there"))
+            *self
+                .visible
+                .get(path)
+                .unwrap_or_else(|| panic!("operation {id} is about {path}, which is not there"))
         };
         match op {
             Op::Write { path, offset, data, durable } => {
                 let number = number(path);
                 let pending = Pending { id, offset: *offset, data: data.clone(), ended: false };
-                let overlaps = self.files[number].pending.iter().any(|other| *durable && other.overlaps(&pending));
+                let overlaps =
+                    self.files[number].pending.iter().any(|other| *durable && other.overlaps(&pending));
                 assert!(!overlaps, "operation {id}: what is stable then is not defined");
                 self.files[number].pending.push(pending);
                 UnderWay::Write { number, durable: *durable }
@@ -136,9 +140,15 @@ impl Drive {
             }
             Op::Create { path, len } => {
                 self.files.push(Contents::default());
-                UnderWay::Change(Change::Create { path: path.clone(), number: self.files.len() - 1, len: *len })
+                UnderWay::Change(Change::Create {
+                    path: path.clone(),
+                    number: self.files.len() - 1,
+                    len: *len,
+                })
             }
-            Op::Rename { from, to } => UnderWay::Change(Change::Rename { from: from.clone(), to: to.clone() }),
+            Op::Rename { from, to } => {
+                UnderWay::Change(Change::Rename { from: from.clone(), to: to.clone() })
+            }
             Op::Remove { path } => UnderWay::Change(Change::Remove { path: path.clone() }),
         }
     }
@@ -245,7 +255,7 @@ impl Drive {
             }
             change.apply(&mut names);
             if let Change::Create { number, len, .. } = change {
-                lengths.insert(*number, random.below(*len + 1));
+                lengths.insert(*number, length_between(0, *len, random));
             }
         }
         let mut image = Image::new();
@@ -261,18 +271,23 @@ impl Drive {
                 Loss::Everything => file.stable.clone(),
                 Loss::Units(percent) => file.after(|| !random.percent(percent), false),
             };
-            let grown = (bytes.len() - file.stable.len()) as u64;
-            match random.below(3) {
-                0 => {}
-                1 => bytes.truncate(file.stable.len()),
-                _ => bytes.truncate(file.stable.len() + random.below(grown + 1) as usize),
-            }
+            let len = length_between(file.stable.len() as u64, bytes.len() as u64, random);
+            bytes.truncate(len as usize);
             if let Some(len) = lengths.get(&number) {
                 bytes.resize(bytes.len().max(*len as usize), 0);
             }
             image.insert(path, bytes);
         }
         image
+    }
+}
+
+/// How long a file is that was growing from `min` to `max`.
+fn length_between(min: u64, max: u64, random: &mut Random) -> u64 {
+    match random.below(3) {
+        0 => max,
+        1 => min,
+        _ => min + random.below(max - min + 1),
     }
 }
 
@@ -290,11 +305,14 @@ impl Contents {
     /// The bytes with those units of pending writes that `keeps` says; with `ended_only`, of those that ended.
     fn after(&self, mut keeps: impl FnMut() -> bool, ended_only: bool) -> Vec<u8> {
         let mut bytes = self.stable.clone();
-        for Pending { offset, data, .. } in self.pending.iter().filter(|pending| pending.ended || !ended_only) {
+        for Pending { offset, data, .. } in self.pending.iter().filter(|pending| pending.ended || !ended_only)
+        {
             let end = offset + data.len() as u64;
             let mut at = *offset;
             while at < end {
                 let unit_end = end.min((at / UNIT + 1) * UNIT);
+                // A lost unit may still have made the file longer.
+                bytes.resize(bytes.len().max(unit_end as usize), 0);
                 if keeps() {
                     overlay(&mut bytes, at, &data[(at - offset) as usize..(unit_end - offset) as usize]);
                 }
@@ -414,7 +432,11 @@ mod tests {
         (0..400)
             .map(|_| {
                 let image = drive.cut(&mut random);
-                image.iter().map(|(path, bytes)| format!("{path}={}", letters(bytes))).collect::<Vec<_>>().join(" ")
+                image
+                    .iter()
+                    .map(|(path, bytes)| format!("{path}={}", letters(bytes)))
+                    .collect::<Vec<_>>()
+                    .join(" ")
             })
             .collect()
     }
@@ -429,7 +451,11 @@ mod tests {
             ("a durable write under way", &[(1, write(0, b'n', true))], torn),
             ("a durable write", &[(1, write(0, b'n', true)), (1, None)], &["old=nn"]),
             ("a cached write", &[(1, write(0, b'n', false)), (1, None)], torn),
-            ("a sync that began too early", &[(2, sync()), (1, write(0, b'n', false)), (1, None), (2, None)], torn),
+            (
+                "a sync that began too early",
+                &[(2, sync()), (1, write(0, b'n', false)), (1, None), (2, None)],
+                torn,
+            ),
             ("a sync under way", &[(1, write(0, b'n', false)), (1, None), (2, sync())], torn),
             ("a synced write", &[(1, write(0, b'n', false)), (1, None), (2, sync()), (2, None)], &["old=nn"]),
             (
@@ -444,7 +470,11 @@ mod tests {
             ("a remove under way", &[(1, Some(Op::Remove { path: "old".into() }))], &["old=oo", ""]),
         ];
         for (name, events, expected) in cases {
-            assert_eq!(cuts(&drive(events)), expected.iter().map(|&text| text.to_owned()).collect(), "{name}");
+            assert_eq!(
+                cuts(&drive(events)),
+                expected.iter().map(|&text| text.to_owned()).collect(),
+                "{name}"
+            );
         }
     }
 }

@@ -68,8 +68,9 @@ pub fn parse(mut bytes: &[u8]) -> io::Result<Vec<Event>> {
     while let Some((len, rest)) = bytes.split_first_chunk() {
         let Some((record, rest)) = rest.split_at_checked(u32::from_le_bytes(*len) as usize) else { break };
         let number = events.len();
-        let event = event(&mut Cursor(record))
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("record {number} is not one")))?;
+        let event = event(&mut Cursor(record)).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("record {number} is not one"))
+        })?;
         events.push(event);
         bytes = rest;
     }
@@ -93,7 +94,12 @@ fn op(record: &mut Cursor<'_>) -> Option<Op> {
     Some(match what {
         1 => {
             let durable = record.byte()? == 1;
-            Op::Write { path, durable, offset: record.number()?, data: std::mem::take(&mut record.0).to_vec() }
+            Op::Write {
+                path,
+                durable,
+                offset: record.number()?,
+                data: std::mem::take(&mut record.0).to_vec(),
+            }
         }
         2 => Op::Sync { path },
         3 => Op::Create { path, len: record.number()? },
