@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use engine::disk::dma::DmaLog;
 use engine::disk::file::FileDisk;
-use engine::disk::{Disk, Op, Outcome, Owner, Token};
+use engine::disk::record::{Recorded, Recorder};
+use engine::disk::{Disk, DiskError, Op, Outcome, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
@@ -83,22 +84,31 @@ pub enum LogFiles {
 pub struct Disks {
     root: PathBuf,
     log: PathBuf,
-    idle: Arc<Mutex<Vec<FileDisk>>>,
+    recorder: Option<Recorder>,
+    stall: Duration,
+    idle: Arc<Mutex<Vec<Box<dyn Disk + Send>>>>,
 }
 
 impl Disks {
-    /// Disks of the data directory `root`, whose log lies in `log`.
-    pub fn new(root: PathBuf, log: PathBuf) -> Disks {
-        Disks { root, log, idle: Arc::default() }
+    /// Disks of the data directory `root`, whose log lies in `log`. A `recorder` notes what they do, and each
+    /// read waits for `stall` first; both are for tests.
+    pub fn new(root: PathBuf, log: PathBuf, recorder: Option<Recorder>, stall: Duration) -> Disks {
+        Disks { root, log, recorder, stall, idle: Arc::default() }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut FileDisk) -> T) -> T {
+    /// One more disk.
+    pub fn open(&self) -> Result<Box<dyn Disk + Send>, DiskError> {
+        let disk = FileDisk::with_log(&self.root, &self.log)?;
+        Ok(match &self.recorder {
+            Some(recorder) => Box::new(Recorded::new(disk, recorder.clone())),
+            None => Box::new(disk),
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut dyn Disk) -> T) -> T {
         let idle = self.idle.lock().expect("nobody panics with it").pop();
-        let mut disk = match idle {
-            Some(disk) => disk,
-            None => FileDisk::with_log(&self.root, &self.log).expect("the data directory was opened before"),
-        };
-        let outcome = work(&mut disk);
+        let mut disk = idle.unwrap_or_else(|| self.open().expect("the data directory was opened before"));
+        let outcome = work(&mut *disk);
         self.idle.lock().expect("nobody panics with it").push(disk);
         outcome
     }
