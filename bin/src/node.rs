@@ -27,11 +27,11 @@ use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::wake::{Wake, yield_once};
 
-/// How often time is looked at while connections are open: the grain of client deadlines.
-const TICK_BUSY: Duration = Duration::from_millis(10);
+/// Time is looked at least this often, so a deadline that is set meanwhile is at most this late.
+const TICK_MAX: Duration = Duration::from_millis(50);
 
-/// And while none is.
-const TICK_IDLE: Duration = Duration::from_millis(50);
+/// And at most this often.
+const TICK_MIN: Duration = Duration::from_millis(2);
 
 /// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
@@ -166,8 +166,9 @@ impl Node {
     pub async fn run_clock(self: Rc<Node>) {
         let mut replica_due = Instant::now();
         loop {
-            let busy = !self.cores.borrow().front.is_empty();
-            glommio::timer::sleep(if busy { TICK_BUSY } else { TICK_IDLE }).await;
+            let due = self.cores.borrow().timers.first_key_value().map(|((due, _), _)| *due);
+            let wait = due.map_or(TICK_MAX, |due| due.saturating_duration_since(Instant::now()));
+            glommio::timer::sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
             let now = Instant::now();
             if now >= replica_due {
                 replica_due = self.cores.borrow_mut().replica.handle_timeout(now);
