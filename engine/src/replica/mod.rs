@@ -220,6 +220,8 @@ pub struct Replica {
     logged_bytes: u64,
     next_tick: Instant,
     stopping: bool,
+    /// Size of the data when the quota refused a write.
+    full_at: Option<u64>,
     /// New work was proposed since the log was last polled.
     proposed: bool,
 }
@@ -258,12 +260,13 @@ impl Replica {
     /// malformed.
     pub fn check_quota(&mut self, now: Instant, write: &Write<'_>) -> Result<(), ApiError> {
         let cost = quota::cost(write);
-        let is_full = |quota| self.db_size() + cost >= quota;
-        if cost == 0
-            || !(self.store.has_alarm(AlarmKind::NoSpace) || self.config.quota_bytes.is_some_and(is_full))
-        {
+        let Some(quota) = self.config.quota_bytes.filter(|_| cost > 0) else { return Ok(()) };
+        let size = self.db_size();
+        // Once full it stays so until something is freed, even for a write that would just fit.
+        if size + cost < quota && self.full_at.is_none_or(|full| size < full) {
             return Ok(());
         }
+        self.full_at = Some(size);
         self.raise_no_space(now);
         Err(ApiError::NoSpace)
     }
