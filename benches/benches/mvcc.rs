@@ -54,7 +54,8 @@ fn puts(first: u64) -> Vec<Bytes> {
 fn apply(store: &mut Store<Writer>, entries: &[Bytes]) {
     for entry in entries {
         let mut applying = Applying::new(entry.clone()).expect("a command just encoded");
-        let progress = applying.advance(store, &mut Budget::SLICE).expect("all is in memory");
+        let mut budget = Budget::SLICE;
+        let progress = applying.advance(store, &mut budget).expect("all is in memory");
         assert!(matches!(progress, Progress::Done(Ok(_))), "{progress:?}");
     }
     let (root, _) = store.publish().expect("all is in memory");
