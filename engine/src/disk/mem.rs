@@ -238,7 +238,9 @@ impl MemDisk {
                     .into_iter()
                     .partition::<Vec<_>, _>(|write| write.completed_at < submitted_at);
                 file.unsynced = rest;
-                covered.iter().for_each(|write| file.make_stable(write.offset, &write.data, write.completed_at));
+                covered
+                    .iter()
+                    .for_each(|write| file.make_stable(write.offset, &write.data, write.completed_at));
                 Ok(Output::Done)
             }
             Op::Read { file, offset, len } => {
@@ -287,7 +289,9 @@ impl MemDisk {
         store(&mut file.seen, offset, &data);
         match durability {
             Durability::Synced => file.make_stable(offset, &data, clock),
-            Durability::Cached => file.unsynced.push(Unsynced { offset, data, completed_at: clock, written_at: clock }),
+            Durability::Cached => {
+                file.unsynced.push(Unsynced { offset, data, completed_at: clock, written_at: clock })
+            }
         }
         Ok(Output::Done)
     }
