@@ -230,7 +230,11 @@ impl Judge {
     fn check_unchanging(&self, dump: &Dump, seen: &Seen) -> Result<(), String> {
         for call in &self.calls {
             let Some(reply) = call.reply.as_ref().filter(|reply| !reply.is_change()) else { continue };
-            if matches!(reply, Reply::Refused(ApiError::NoLeader | ApiError::TooManyRequests)) {
+            // Refused before anybody looked at the store.
+            if matches!(
+                reply,
+                Reply::Refused(ApiError::NoLeader | ApiError::TooManyRequests | ApiError::RequestTooLarge)
+            ) {
                 continue;
             }
             let revisions = match reply.revision() {

@@ -13,8 +13,8 @@ pub enum Outcome {
     Right,
     /// The process ended, or the data directory was refused, with a sentence that says why.
     Detected(String),
-    /// Lost, where nothing can tell it from a torn write; see `docs/wal.md`.
-    Window,
+    /// Lost or wrong where nothing on the disk can tell: see "Blind spots" in `docs/testing.md`.
+    Blind,
     /// What must never happen.
     Wrong(String),
 }
@@ -52,8 +52,8 @@ pub struct Row {
     pub cases: u64,
     /// Of them, how many ended with an error that says why.
     pub detected: u64,
-    /// How many lost the unprotected end of the log.
-    pub window: u64,
+    /// How many hit a blind spot.
+    pub blind: u64,
     /// What went wrong, with what is needed to see it again.
     pub wrong: Vec<String>,
 }
@@ -68,7 +68,7 @@ impl Row {
     pub fn merge(&mut self, other: Row) {
         self.cases += other.cases;
         self.detected += other.detected;
-        self.window += other.window;
+        self.blind += other.blind;
         self.wrong.extend(other.wrong);
     }
 
@@ -78,7 +78,7 @@ impl Row {
         match outcome {
             Outcome::Right => {}
             Outcome::Detected(_) => self.detected += 1,
-            Outcome::Window => self.window += 1,
+            Outcome::Blind => self.blind += 1,
             Outcome::Wrong(what) => self.wrong.push(format!("{case}: {what}")),
         }
     }
@@ -86,8 +86,8 @@ impl Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Row { name, cases, detected, window, wrong } = self;
-        write!(f, "{name:44} {cases:6} cases, {detected:5} detected, {window:4} in the window, ")?;
+        let Row { name, cases, detected, blind, wrong } = self;
+        write!(f, "{name:44} {cases:6} cases, {detected:5} detected, {blind:3} blind, ")?;
         write!(f, "{} wrong", wrong.len())
     }
 }

@@ -27,7 +27,7 @@ pub fn run(seed: u64) -> Result<Passed, String> {
     match Outcome::of_sound(|| run_in(&mut world)) {
         Outcome::Right => Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally }),
         Outcome::Detected(what) | Outcome::Wrong(what) => Err(what),
-        Outcome::Window => unreachable!("no rot was injected"),
+        Outcome::Blind => unreachable!("no rot was injected"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use engine::disk::mem::MemDisk;
+use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, Op, Owner, Token};
 use engine::map;
@@ -105,6 +105,8 @@ pub struct World {
     calls_left: u64,
     /// The last new name, if the seeded bug keeps its directory from being synced.
     unsynced_name: Option<Op>,
+    /// The operation with this number, once it is submitted.
+    watched: Option<(u64, Option<Op>)>,
     /// Disk images at which something could have happened, for those who ask.
     probes: Option<Vec<MemDisk>>,
 }
@@ -139,6 +141,7 @@ impl World {
             member: None,
             calls_left: 0,
             unsynced_name: None,
+            watched: None,
             probes: None,
         }
     }
@@ -339,9 +342,25 @@ impl World {
     fn submit(&mut self, token: Token, op: Op) {
         let after = self.settings.latency(&mut self.pcg, &op);
         self.trace.note(format_args!("{} {token:?} {op}\n", self.now.as_micros()));
+        if let Some((number, watched)) = &mut self.watched
+            && *number == self.disk.operations()
+        {
+            *watched = Some(op.clone());
+        }
         self.disk.submit(token, op);
         self.schedule(after, Event::Disk(token));
         self.probe();
+    }
+
+    /// Lets `fault` happen to the operation with this number, and remembers which one that is.
+    pub fn inject(&mut self, operation: u64, fault: Fault) {
+        self.disk.inject(operation, fault);
+        self.watched = Some((operation, None));
+    }
+
+    /// The operation of [`World::inject`], if the process came as far as that.
+    pub fn injected(&self) -> Option<&Op> {
+        self.watched.as_ref().and_then(|(_, op)| op.as_ref())
     }
 
     fn probe(&mut self) {
