@@ -1,6 +1,6 @@
 //! Requests as bytes into a member, answers as bytes out of it.
 
-/// The member and its clients.
+// The member and its clients.
 mod node;
 
 use std::time::Duration;
