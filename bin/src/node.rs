@@ -20,6 +20,7 @@ use engine::disk::{Disk, DiskError, Op, Outcome, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
+use glommio::sync::Semaphore;
 use net::front::{ConnId, Front};
 
 use crate::conn::Conn;
@@ -36,6 +37,12 @@ const TICK_MIN: Duration = Duration::from_millis(2);
 /// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
 
+/// Cold reads under way at once.
+const COLD_READS_MAX: u64 = 8;
+
+/// Background threads: for cold reads, and for a few writes at a time.
+pub const BACKGROUND_THREADS: usize = COLD_READS_MAX as usize + 4;
+
 /// The state core.
 pub struct Node {
     pub(crate) cores: RefCell<Cores>,
@@ -48,6 +55,8 @@ pub struct Node {
     wake: Wake,
     log_files: LogFiles,
     disks: Disks,
+    /// Background threads that cold reads may have.
+    cold_reads: Semaphore,
     /// Reads for HTTP checks that are under way.
     outside: RefCell<HashMap<u64, Rc<OutsideRead>>>,
     next_outside: Cell<u64>,
@@ -139,6 +148,7 @@ impl Node {
             wake: Wake::default(),
             log_files,
             disks,
+            cold_reads: Semaphore::new(COLD_READS_MAX),
             outside: RefCell::default(),
             next_outside: Cell::new(0),
             draining: Cell::new(false),
@@ -265,7 +275,7 @@ impl Node {
                     Err(error) => Err(Fatal::Index(MapError::Memory(error.to_string()))),
                 },
                 Work::Populate(populate) => {
-                    let done = in_background(move || populate.run()).await;
+                    let done = node.in_background_cold(move || populate.run()).await;
                     node.cores.borrow_mut().replica.on_populated(done)
                 }
             };
@@ -289,11 +299,28 @@ impl Node {
             files.forget(op.file());
         }
         let disks = self.disks.clone();
-        let outcome = in_background(move || disks.with(|disk| disk.run(op))).await;
+        let outcome = match op {
+            Op::Read { .. } => self.in_background_cold(move || disks.with(|disk| disk.run(op))).await,
+            _ => in_background(move || disks.with(|disk| disk.run(op))).await,
+        };
         if is_block {
             self.metrics.wal_fsync.observe_duration(started.elapsed());
         }
         outcome
+    }
+
+    /// A read of something cold. Cold reads wait for each other, and never take all threads: a disk that is slow to read
+    /// must not hold up the log's new segments, the history and the checkpoint.
+    async fn in_background_cold<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _permit = self.cold_reads.acquire_permit(1).await.expect("nobody closes it");
+        let stall = self.disks.stall;
+        in_background(move || {
+            if !stall.is_zero() {
+                std::thread::sleep(stall);
+            }
+            work()
+        })
+        .await
     }
 
     async fn run_checkpoint(&self, job: CheckpointJob) -> (CheckpointJob, Result<(), MapError>) {

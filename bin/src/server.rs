@@ -33,7 +33,7 @@ use crate::conn;
 use crate::datadir::{DataDir, Found, Identity, LOCK_WAIT};
 use crate::flags::Failure;
 use crate::logging::Logger;
-use crate::node::{Disks, LogFiles, Node};
+use crate::node::{BACKGROUND_THREADS, Disks, LogFiles, Node};
 use crate::notify::{self, State};
 use crate::signals::{Signal, Signals};
 use crate::url::{Scheme, Url};
@@ -44,9 +44,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long an orderly end may take in all.
 const STOP: Duration = Duration::from_millis(4500);
-
-/// Background threads for cold reads, file management and checkpoints.
-const BACKGROUND_THREADS: usize = 4;
 
 /// Looks for a signal this often.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
