@@ -36,7 +36,12 @@ fn main() {
                 recovered.entries.len(),
                 recovered.segments.len()
             );
-            assert_eq!((recovered.last().index, recovered.clean), (last, orderly), "{:?}", recovered.warnings);
+            assert_eq!(
+                (recovered.last().index, recovered.clean),
+                (last, orderly),
+                "{:?}",
+                recovered.warnings
+            );
         }
     }
     std::fs::remove_dir_all(&root).expect("the directory is ours");
