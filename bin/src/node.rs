@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use engine::disk::dma::DmaLog;
 use engine::disk::file::FileDisk;
-use engine::disk::{Disk, Op, Outcome, Owner, Token};
+use engine::disk::record::{Recorded, Recorder};
+use engine::disk::{Disk, DiskError, Op, Outcome, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
@@ -26,11 +27,11 @@ use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::wake::{Wake, yield_once};
 
-/// How often time is looked at while connections are open: the grain of client deadlines.
-const TICK_BUSY: Duration = Duration::from_millis(10);
+/// Time is looked at least this often, so a deadline that is set meanwhile is at most this late.
+const TICK_MAX: Duration = Duration::from_millis(50);
 
-/// And while none is.
-const TICK_IDLE: Duration = Duration::from_millis(50);
+/// And at most this often.
+const TICK_MIN: Duration = Duration::from_millis(2);
 
 /// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
@@ -83,22 +84,31 @@ pub enum LogFiles {
 pub struct Disks {
     root: PathBuf,
     log: PathBuf,
-    idle: Arc<Mutex<Vec<FileDisk>>>,
+    recorder: Option<Recorder>,
+    stall: Duration,
+    idle: Arc<Mutex<Vec<Box<dyn Disk + Send>>>>,
 }
 
 impl Disks {
-    /// Disks of the data directory `root`, whose log lies in `log`.
-    pub fn new(root: PathBuf, log: PathBuf) -> Disks {
-        Disks { root, log, idle: Arc::default() }
+    /// Disks of the data directory `root`, whose log lies in `log`. A `recorder` notes what they do, and each
+    /// read waits for `stall` first; both are for tests.
+    pub fn new(root: PathBuf, log: PathBuf, recorder: Option<Recorder>, stall: Duration) -> Disks {
+        Disks { root, log, recorder, stall, idle: Arc::default() }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut FileDisk) -> T) -> T {
+    /// One more disk.
+    pub fn open(&self) -> Result<Box<dyn Disk + Send>, DiskError> {
+        let disk = FileDisk::with_log(&self.root, &self.log)?;
+        Ok(match &self.recorder {
+            Some(recorder) => Box::new(Recorded::new(disk, recorder.clone())),
+            None => Box::new(disk),
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut dyn Disk) -> T) -> T {
         let idle = self.idle.lock().expect("nobody panics with it").pop();
-        let mut disk = match idle {
-            Some(disk) => disk,
-            None => FileDisk::with_log(&self.root, &self.log).expect("the data directory was opened before"),
-        };
-        let outcome = work(&mut disk);
+        let mut disk = idle.unwrap_or_else(|| self.open().expect("the data directory was opened before"));
+        let outcome = work(&mut *disk);
         self.idle.lock().expect("nobody panics with it").push(disk);
         outcome
     }
@@ -156,8 +166,9 @@ impl Node {
     pub async fn run_clock(self: Rc<Node>) {
         let mut replica_due = Instant::now();
         loop {
-            let busy = !self.cores.borrow().front.is_empty();
-            glommio::timer::sleep(if busy { TICK_BUSY } else { TICK_IDLE }).await;
+            let due = self.cores.borrow().timers.first_key_value().map(|((due, _), _)| *due);
+            let wait = due.map_or(TICK_MAX, |due| due.saturating_duration_since(Instant::now()));
+            glommio::timer::sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
             let now = Instant::now();
             if now >= replica_due {
                 replica_due = self.cores.borrow_mut().replica.handle_timeout(now);

@@ -112,7 +112,7 @@ fn an_orderly_stop_is_known_as_one() {
         world.position += 1;
         let state = world.state().clone();
         world.steps.push((world.position, state));
-        world.writer.0.push_stop(world.position);
+        world.writer.push_stop(world.position);
         world.settle();
         let clean = world.recover_on(&mut world.disk.clone()).unwrap();
         assert!(clean.clean && clean.warnings.is_empty(), "{:?}", clean.warnings);

@@ -33,9 +33,9 @@ fn sealed_world(seed: u64) -> World {
         }
     }
     world.settle();
-    world.writer.0.poll_timer(world.now);
+    world.writer.poll_timer(world.now);
     world.now += Duration::from_millis(100);
-    world.writer.0.poll_timer(world.now);
+    world.writer.poll_timer(world.now);
     world.settle();
     world
 }
@@ -345,7 +345,7 @@ fn bytes_that_a_client_stored_never_pass_for_a_block() {
         let mut state = world.state().clone();
         state.entries.push(entry.clone());
         world.steps.push((world.position, state));
-        world.writer.0.push_entries(world.position, &[entry]);
+        world.writer.push_entries(world.position, &[entry]);
         world.settle();
         let (file, at, _) = blocks(&mut world).last().unwrap().clone();
         let real = world.disk.content(file).unwrap();
@@ -424,14 +424,14 @@ fn every_operation_may_fail_and_nothing_is_acknowledged_after() {
             while !world.disk.in_flight().is_empty() {
                 let (token, outcome) = world.disk.complete(0);
                 let failed = outcome.is_err();
-                let durable = world.writer.0.durable();
-                let answer = world.writer.0.on_completed(token, outcome);
+                let durable = world.writer.durable();
+                let answer = world.writer.on_completed(token, outcome);
                 assert_eq!(answer.is_err(), failed);
                 if failed {
-                    assert_eq!(world.writer.0.durable(), durable);
+                    assert_eq!(world.writer.durable(), durable);
                     world.push_entries(&[1]);
-                    assert!(world.writer.0.poll(true).is_none(), "a failed log goes on");
-                    assert!(world.writer.0.failure().is_some());
+                    assert!(world.writer.poll(true).is_none(), "a failed log goes on");
+                    assert!(world.writer.failure().is_some());
                     return (world, true);
                 }
                 world.poll(true);
@@ -455,7 +455,7 @@ fn every_operation_may_fail_and_nothing_is_acknowledged_after() {
 fn a_full_disk_is_announced_before_the_log_is_full() {
     let mut world = World::new(DSYNC, 6);
     world.settle();
-    let total = world.writer.0.total_bytes();
+    let total = world.writer.total_bytes();
     world.disk.set_capacity(Some(total + (64 << 10)));
     let mut written_after_alarm = 0;
     for _ in 0..200 {
@@ -464,16 +464,16 @@ fn a_full_disk_is_announced_before_the_log_is_full() {
             world.poll(true);
             world.complete_one();
         }
-        if world.writer.0.durable() == world.position {
-            written_after_alarm += u64::from(world.writer.0.needs_space()) * 4096;
+        if world.writer.durable() == world.position {
+            written_after_alarm += u64::from(world.writer.needs_space()) * 4096;
         }
     }
-    assert!(world.writer.0.needs_space());
+    assert!(world.writer.needs_space());
     assert!(written_after_alarm >= 32 << 10, "{written_after_alarm} bytes after the alarm");
-    assert!(world.writer.0.durable() < world.position && world.writer.0.failure().is_none());
+    assert!(world.writer.durable() < world.position && world.writer.failure().is_none());
 
     // Checkpoints free what is behind; what waited goes out.
-    while world.writer.0.durable() < world.position {
+    while world.writer.durable() < world.position {
         world.checkpoint();
         for _ in 0..20 {
             world.poll(true);
@@ -481,9 +481,9 @@ fn a_full_disk_is_announced_before_the_log_is_full() {
         }
     }
     world.disk.set_capacity(None);
-    world.writer.0.retry_space();
+    world.writer.retry_space();
     world.settle();
-    assert!(!world.writer.0.needs_space());
+    assert!(!world.writer.needs_space());
     world.restart();
 }
 
@@ -492,7 +492,7 @@ fn a_full_disk_does_not_keep_the_log_from_opening() {
     let mut world = World::new(DSYNC, 12);
     world.push_entries(&[100]);
     world.settle();
-    let total = world.writer.0.total_bytes();
+    let total = world.writer.total_bytes();
     world.disk.set_capacity(Some(total));
     // The segment that was ready for later serves now.
     world.restart();
@@ -529,11 +529,11 @@ fn snapshot_marks_count_when_the_index_stands_there() {
     world.push_entries(&[10, 10, 10]);
     let mark = EntryId { index: 50, term: 4 };
     let after = Entry { term: 4, index: 51, kind: 0, data: "after".into() };
-    world.writer.0.push_snapshot_mark(10, mark);
-    world.writer.0.push_entries(11, std::slice::from_ref(&after));
-    while let Some((token, op)) = world.writer.0.poll(true) {
+    world.writer.push_snapshot_mark(10, mark);
+    world.writer.push_entries(11, std::slice::from_ref(&after));
+    while let Some((token, op)) = world.writer.poll(true) {
         let outcome = world.disk.run(op);
-        world.writer.0.on_completed(token, outcome).unwrap();
+        world.writer.on_completed(token, outcome).unwrap();
     }
     let recover = |applied| recover(&mut world.disk.clone(), IDENTITY, applied, Voters::Single).unwrap();
     let installed = recover(mark);

@@ -148,6 +148,8 @@ impl MemDisk {
 
     /// Begins an operation; it has no effect before it completes, except that a crash may complete parts of
     /// it.
+    ///
+    /// While the power is off it is forgotten.
     pub fn submit(&mut self, token: Token, op: Op) {
         let number = self.operations;
         self.operations += 1;

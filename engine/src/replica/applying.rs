@@ -148,6 +148,10 @@ impl Replica {
         self.applies.published = self.applies.applied;
         self.applies.last_at = Some(now);
         self.raft.applied(LogIndex(self.applies.applied.index));
+        if self.raft.conf_state().members().count() == 1 {
+            // Nobody will ask for these entries again; after a crash they are read from the log.
+            self.raft.compact(LogIndex(self.applies.applied.index));
+        }
         for (id, answer) in self.applies.answers.drain(..) {
             // Without a call it is another member's request, a replayed one, or one whose time was up.
             if let Some(call) = self.waiting.remove(&id) {

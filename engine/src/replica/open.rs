@@ -122,6 +122,7 @@ pub fn open(
         logged_bytes: 0,
         next_tick: now + config.heartbeat,
         stopping: false,
+        full_at: None,
         proposed: false,
         config,
     };

@@ -82,13 +82,17 @@ impl Payload {
         let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
         let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
         let root = Root::decode(bytes[4..28].try_into().expect("24 bytes"));
+        let (revision, last_main) = (long(28) as i64, long(68) as i64);
+        if revision != last_main {
+            return Err(format!("index.db is at revision {revision} and its history at {last_main}"));
+        }
         Ok(Payload {
             root: root.ok_or("index.db names a root that no tree has")?,
-            state: State { revision: Revision(long(28) as i64), compacted: Revision(long(36) as i64) },
+            state: State { revision: Revision(revision), compacted: Revision(long(36) as i64) },
             applied: EntryId { index: long(44), term: long(52) },
             mark: Mark {
                 last_seq: long(60),
-                last_main: long(68) as i64,
+                last_main,
                 segment: long(76),
                 offset: long(84),
                 written: word(92),
@@ -139,6 +143,8 @@ mod tests {
         bytes[0] = 99;
         assert!(Payload::decode(&bytes).unwrap_err().contains("format 99"));
         assert!(Payload::decode(&[]).is_err());
+        let behind = Payload { mark: Mark { last_main: 8, ..payload.mark }, ..payload };
+        assert!(Payload::decode(&behind.encode()).unwrap_err().contains("revision 9"));
     }
 
     #[test]

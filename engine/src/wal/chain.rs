@@ -85,7 +85,7 @@ impl<'a> Links<'a> {
             by_number.entry(found.header.number).or_default().push(found);
         }
         let heads = survey.live.iter().filter(|found| found.start.is_some()).collect();
-        Links { by_number, heads, first_segment: survey.segments.first().map_or(0, |&(number, _)| number) }
+        Links { by_number, heads, first_segment: survey.first_segment }
     }
 
     /// The block that follows `last`, or the first of all.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
-use engine::disk::{FileName, Op};
+use engine::disk::{Disk, FileName};
 use engine::wal::recover::{RecoverError, Standing, Voters};
 use engine::wal::{Config, Entry, EntryId, HardState, Identity, Mode, Recovered, Writer, open, recover};
 
@@ -44,10 +44,9 @@ impl State {
 }
 
 /// A running member's log.
-#[derive(Debug)]
 pub struct World {
     pub disk: MemDisk,
-    pub writer: WriterBox,
+    pub writer: Writer,
     pub pcg: Pcg,
     pub mode: Mode,
     /// The state after each step since the last start, under its position.
@@ -56,16 +55,6 @@ pub struct World {
     /// What the durable index has applied.
     pub applied: EntryId,
     pub now: Instant,
-    pub lives: u64,
-}
-
-/// Hides the writer's innards from `Debug`.
-pub struct WriterBox(pub Writer);
-
-impl std::fmt::Debug for WriterBox {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "durable {}", self.0.durable())
-    }
 }
 
 impl World {
@@ -73,7 +62,7 @@ impl World {
         let mut disk = MemDisk::new();
         let recovered = recover(&mut disk, IDENTITY, EntryId::default(), Voters::Single).unwrap();
         assert!(recovered.fresh);
-        let writer = WriterBox(open(&mut disk, &recovered, config(mode), seed | 1 << 40).unwrap());
+        let writer = open(&mut disk, &recovered, config(mode), seed | 1 << 40).unwrap();
         World {
             disk,
             writer,
@@ -84,7 +73,6 @@ impl World {
             applied: EntryId::default(),
             #[allow(clippy::disallowed_methods, reason = "an origin for the simulated clock")]
             now: Instant::now(),
-            lives: 1,
         }
     }
 
@@ -112,7 +100,7 @@ impl World {
         for entry in &entries {
             self.step(|state| state.entries.push(entry.clone()));
         }
-        self.writer.0.push_entries(self.position, &entries);
+        self.writer.push_entries(self.position, &entries);
     }
 
     pub fn push_term(&mut self) {
@@ -121,14 +109,14 @@ impl World {
         let vote = Some(1 + self.pcg.below(3));
         self.step(|state| (state.term, state.vote) = (term, vote));
         let commit = self.applied.index;
-        self.writer.0.push_hard_state(self.position, HardState { term, vote, commit });
+        self.writer.push_hard_state(self.position, HardState { term, vote, commit });
     }
 
     pub fn push_conf_state(&mut self) {
         self.position += 1;
         let conf_state = Bytes::from(format!("voters as of {}", self.position));
         self.step(|state| state.conf_state = Some(conf_state.clone()));
-        self.writer.0.push_conf_state(self.position, conf_state);
+        self.writer.push_conf_state(self.position, conf_state);
     }
 
     /// Drops up to three entries above the applied one.
@@ -141,12 +129,12 @@ impl World {
         self.position += 1;
         self.step(|state| state.entries.truncate(keep as usize));
         let keep = self.state().last();
-        self.writer.0.push_truncate(self.position, keep);
+        self.writer.push_truncate(self.position, keep);
     }
 
     /// The state that is certainly durable.
     pub fn durable_step(&self) -> usize {
-        let durable = self.writer.0.durable();
+        let durable = self.writer.durable();
         self.steps.iter().rposition(|(position, _)| *position <= durable).unwrap()
     }
 
@@ -158,13 +146,13 @@ impl World {
         if common as u64 > self.applied.index {
             self.applied = durable.entries[common - 1].id();
         }
-        self.writer.0.note_commit(self.applied.index);
-        self.writer.0.release(self.applied.index);
+        self.writer.note_commit(self.applied.index);
+        self.writer.release(self.applied.index);
     }
 
     /// Submits what the writer wants done.
     pub fn poll(&mut self, quiet: bool) {
-        while let Some((token, op)) = self.writer.0.poll(quiet) {
+        while let Some((token, op)) = self.writer.poll(quiet) {
             self.disk.submit(token, op);
         }
     }
@@ -174,7 +162,7 @@ impl World {
         if in_flight > 0 {
             let nth = self.pcg.below(in_flight) as usize;
             let (token, outcome) = self.disk.complete(nth);
-            self.writer.0.on_completed(token, outcome).unwrap();
+            self.writer.on_completed(token, outcome).unwrap();
         }
     }
 
@@ -193,7 +181,7 @@ impl World {
             10 => self.checkpoint(),
             11 => {
                 self.now += Duration::from_millis(60);
-                self.writer.0.poll_timer(self.now);
+                self.writer.poll_timer(self.now);
             }
             12..=14 => {
                 let quiet = self.pcg.one_in(2);
@@ -212,7 +200,7 @@ impl World {
             }
             self.complete_one();
         }
-        assert_eq!(self.writer.0.durable(), self.position);
+        assert_eq!(self.writer.durable(), self.position);
     }
 
     /// Checks that `recovered` is one of the states that may be there; returns which.
@@ -255,9 +243,8 @@ impl World {
         let mut disk = self.disk.clone();
         let recovered = self.recover_on(&mut disk).unwrap_or_else(|error| panic!("{error}"));
         let at = self.check(&recovered);
-        self.lives += 1;
         let nonce = self.pcg.next_u64();
-        self.writer = WriterBox(open(&mut disk, &recovered, config(self.mode), nonce).unwrap());
+        self.writer = open(&mut disk, &recovered, config(self.mode), nonce).unwrap();
         self.disk = disk;
         let (_, state) = self.steps.swap_remove(at);
         self.steps = vec![(0, state)];
@@ -277,11 +264,5 @@ impl World {
 
 /// Names and lengths of the segments of `disk`.
 pub fn segments(disk: &mut MemDisk) -> Vec<(FileName, u64)> {
-    use engine::disk::Disk;
     disk.list().unwrap().into_iter().filter(|(file, _)| matches!(file, FileName::Log(_))).collect()
-}
-
-/// Whether `op` writes blocks.
-pub fn is_write(op: &Op) -> bool {
-    matches!(op, Op::Write { .. })
 }

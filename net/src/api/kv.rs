@@ -6,7 +6,7 @@
 
 use engine::check;
 use engine::error::ApiError;
-use engine::request::{Compact, DeleteRange, Put, Range, Txn};
+use engine::request::{Compact, DeleteRange, Op, Put, Range, Txn};
 use engine::response::{DeleteAnswer, KvList, Kvs, RangeAnswer, Response};
 use engine::types::Seq;
 
@@ -71,6 +71,42 @@ impl KvRequest<'_> {
             KvRequest::Compact(_) => Ok(()),
         }
     }
+}
+
+/// How a request comes to its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Read from this member's own state, at once.
+    Serializable,
+    /// Read from this member's own state, once it is known to be current.
+    Linearizable,
+    /// Through the log.
+    Proposed,
+}
+
+impl KvRequest<'_> {
+    /// The course etcd takes. A transaction is a read if both branches hold plain ranges alone; one without any
+    /// operation does not even wait to be current, and a nested one always makes it a write.
+    pub fn course(&self) -> Course {
+        match self {
+            KvRequest::Range(range) if range.serializable => Course::Serializable,
+            KvRequest::Range(_) => Course::Linearizable,
+            KvRequest::Txn(txn) => txn_course(txn),
+            KvRequest::Put(_) | KvRequest::DeleteRange(_) | KvRequest::Compact(_) => Course::Proposed,
+        }
+    }
+}
+
+fn txn_course(txn: &Txn<'_>) -> Course {
+    let mut course = Course::Serializable;
+    for op in txn.success.iter().chain(&txn.failure) {
+        match op {
+            Op::Range(range) if range.serializable => {}
+            Op::Range(_) => course = Course::Linearizable,
+            Op::Put(_) | Op::DeleteRange(_) | Op::Txn(_) | Op::Unset => return Course::Proposed,
+        }
+    }
+    course
 }
 
 /// Outcome of [`encode_whole`].
@@ -234,6 +270,27 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(encoder.fill(&Store::default(), &mut out, 1000), Fill::Done);
         assert_eq!(out, ORIGIN.at(Revision(5)).field().as_slice());
+    }
+
+    #[test]
+    fn courses() {
+        let check = |method, message: &[u8], expected| {
+            assert_eq!(decode(method, message, 128).unwrap().course(), expected, "{message:?}");
+        };
+        check(KvMethod::Range, b"", Course::Linearizable);
+        check(KvMethod::Range, b"\x38\x01", Course::Serializable);
+        for method in [KvMethod::Put, KvMethod::DeleteRange, KvMethod::Compact] {
+            check(method, b"", Course::Proposed);
+        }
+        let (range, serializable) = (b"\x12\x02\x0a\0", b"\x12\x04\x0a\x02\x38\x01");
+        let in_failure = b"\x1a\x02\x0a\0";
+        let (put, nested) = (b"\x12\x02\x12\0", b"\x12\x02\x22\0");
+        check(KvMethod::Txn, b"", Course::Serializable);
+        check(KvMethod::Txn, serializable, Course::Serializable);
+        check(KvMethod::Txn, range, Course::Linearizable);
+        check(KvMethod::Txn, &[&serializable[..], in_failure].concat(), Course::Linearizable);
+        check(KvMethod::Txn, &[&range[..], put].concat(), Course::Proposed);
+        check(KvMethod::Txn, nested, Course::Proposed);
     }
 
     #[test]

@@ -20,8 +20,9 @@ use std::borrow::Cow;
 use engine::error::ApiError;
 use engine::request::AlarmKind;
 
+use super::access::Access;
+use super::checks::{Checks, Outcome, Rest};
 use super::query;
-use crate::quote::quote;
 
 /// What the answers are made from.
 pub trait Probe {
@@ -65,17 +66,6 @@ pub enum Port {
     Client(Access),
     /// Health and metrics alone (`--listen-metrics-urls`).
     Metrics,
-}
-
-/// Who may ask a client port.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Access {
-    /// `--host-whitelist`: names a `Host` header may hold; empty or with a `*`, any.
-    pub hosts: Vec<String>,
-    /// Whether the port speaks TLS: then any host is allowed.
-    pub tls: bool,
-    /// `--cors`: origins that browsers may ask from; empty or with a `*`, any.
-    pub origins: Vec<String>,
 }
 
 /// The parts of a request that matter.
@@ -123,7 +113,7 @@ pub struct Pending {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Then {
     Health,
-    Checks { before: Report, after: Report, verbose: bool },
+    Checks(Rest),
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -133,9 +123,8 @@ impl Port {
     /// Answers a request.
     pub fn respond(&self, request: &Request<'_>, probe: &impl Probe) -> Reply {
         let Port::Client(access) = self else { return route(request, probe, false) };
-        let host = hostname(request.host);
-        if !access.tls && !allowed(&access.hosts, host) {
-            return Reply::Done(misdirected(host));
+        if let Err(response) = access.check_host(request.host) {
+            return Reply::Done(response);
         }
         let cors = access.cors(request.origin);
         if request.method == "OPTIONS" {
@@ -148,30 +137,6 @@ impl Port {
     }
 }
 
-impl Access {
-    /// The origin to allow, if any.
-    fn cors(&self, origin: &str) -> Option<String> {
-        if allowed(&self.origins, "*") {
-            Some("*".into())
-        } else {
-            allowed(&self.origins, origin).then(|| origin.into())
-        }
-    }
-}
-
-fn allowed(list: &[String], name: &str) -> bool {
-    list.is_empty() || list.iter().any(|entry| entry == "*" || entry == name)
-}
-
-/// The host without its port, and an IPv6 address without its brackets if a port follows.
-fn hostname(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, _)) if name.starts_with('[') && name.ends_with(']') => &name[1..name.len() - 1],
-        Some((name, _)) if !name.contains([':', '[', ']']) => name,
-        _ => host,
-    }
-}
-
 fn route(request: &Request<'_>, probe: &impl Probe, client: bool) -> Reply {
     if request.path == "/metrics" {
         return Reply::Done(Response::new(200, probe.metrics()).with("Content-Type", METRICS));
@@ -181,16 +146,23 @@ fn route(request: &Request<'_>, probe: &impl Probe, client: bool) -> Reply {
         "/version" if client => version,
         "/debug/vars" if client => debug_vars,
         _ => match Checks::find(request.path) {
-            Some(checks) if request.method == "GET" => return checks.respond(request.query, probe),
+            Some(checks) if request.method == "GET" => return run(checks, request.query, probe),
             Some(_) => return Reply::Done(method_not_allowed()),
-            None => return Reply::Done(Response::error(404, "404 page not found")),
+            None => return Reply::Done(Response::text(404, "404 page not found")),
         },
     };
     if request.method == "GET" { respond(request, probe) } else { Reply::Done(method_not_allowed()) }
 }
 
+fn run(checks: Checks, query: &str, probe: &impl Probe) -> Reply {
+    match checks.run(query, probe) {
+        Outcome::Done(response) => Reply::Done(response),
+        Outcome::NeedsRead(rest) => Reply::NeedsRead(Pending { cors: None, then: Then::Checks(rest) }),
+    }
+}
+
 fn method_not_allowed() -> Response {
-    Response::error(405, "Method Not Allowed").with("Allow", "GET")
+    Response::text(405, "Method Not Allowed").with("Allow", "GET")
 }
 
 fn version<P: Probe>(_: &Request<'_>, probe: &P) -> Reply {
@@ -211,7 +183,7 @@ fn health<P: Probe>(request: &Request<'_>, probe: &P) -> Reply {
     let alarm = probe
         .alarms()
         .into_iter()
-        .map(|kind| alarm_name(kind))
+        .map(alarm_name)
         .find(|name| !query::values(request.query, "exclude").any(|excluded| excluded == *name));
     if let Some(name) = alarm {
         return Reply::Done(unhealthy(&format!("ALARM {name}")));
@@ -242,127 +214,7 @@ fn health_after_read(read: Result<(), ApiError>) -> Response {
 
 /// `reason` needs no escapes in JSON: it is one of ours.
 fn unhealthy(reason: &str) -> Response {
-    Response::error(503, &format!(r#"{{"health":"false","reason":"{reason}"}}"#))
-}
-
-/// A check of `/livez` or `/readyz`, in the order they run here; etcd's order is random.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
-    DataCorruption,
-    SerializableRead,
-    LinearizableRead,
-    NonLearner,
-}
-
-const LIVEZ: &[Check] = &[Check::SerializableRead];
-const READYZ: &[Check] =
-    &[Check::DataCorruption, Check::SerializableRead, Check::LinearizableRead, Check::NonLearner];
-
-impl Check {
-    fn name(self) -> &'static str {
-        match self {
-            Check::DataCorruption => "data_corruption",
-            Check::SerializableRead => "serializable_read",
-            Check::LinearizableRead => "linearizable_read",
-            Check::NonLearner => "non_learner",
-        }
-    }
-
-    /// Runs a check that needs no waiting.
-    fn run(self, probe: &impl Probe) -> Result<(), String> {
-        match self {
-            Check::DataCorruption if probe.alarms().contains(&AlarmKind::Corrupt) => {
-                Err("alarm activated: CORRUPT".into())
-            }
-            Check::NonLearner if probe.is_learner() => Err("not supported for learner".into()),
-            Check::DataCorruption | Check::NonLearner => Ok(()),
-            Check::SerializableRead => probe.serializable_read().map_err(|error| error.to_string()),
-            Check::LinearizableRead => unreachable!("a linearizable read is waited for"),
-        }
-    }
-}
-
-/// The checks a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Checks {
-    /// All of a list, but for excluded ones.
-    All(&'static [Check]),
-    /// One.
-    One(Check),
-}
-
-impl Checks {
-    fn find(path: &str) -> Option<Checks> {
-        let (kind, name) = match path.strip_prefix('/')?.split_once('/') {
-            Some((kind, name)) => (kind, Some(name)),
-            None => (&path[1..], None),
-        };
-        let list = match kind {
-            "livez" => LIVEZ,
-            "readyz" => READYZ,
-            _ => return None,
-        };
-        match name {
-            None => Some(Checks::All(list)),
-            Some(name) => list.iter().find(|check| check.name() == name).copied().map(Checks::One),
-        }
-    }
-
-    fn respond(self, query: &str, probe: &impl Probe) -> Reply {
-        let checks: Vec<Check> = match self {
-            Checks::All(list) => list.iter().copied().filter(|check| !is_excluded(*check, query)).collect(),
-            Checks::One(check) => vec![check],
-        };
-        let verbose = query::values(query, "verbose").next().is_some();
-        match checks.iter().position(|check| *check == Check::LinearizableRead) {
-            None => Reply::Done(Report::run(&checks, probe).response(verbose)),
-            Some(at) => {
-                let before = Report::run(&checks[..at], probe);
-                let after = Report::run(&checks[at + 1..], probe);
-                Reply::NeedsRead(Pending { cors: None, then: Then::Checks { before, after, verbose } })
-            }
-        }
-    }
-}
-
-fn is_excluded(check: Check, query: &str) -> bool {
-    query::values(query, "exclude").any(|excluded| excluded == check.name())
-}
-
-/// Outcome of some checks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Report {
-    lines: String,
-    failed: bool,
-}
-
-impl Report {
-    fn run(checks: &[Check], probe: &impl Probe) -> Report {
-        let mut report = Report::default();
-        for check in checks {
-            report.add(*check, check.run(probe));
-        }
-        report
-    }
-
-    fn add(&mut self, check: Check, outcome: Result<(), String>) {
-        let name = check.name();
-        match outcome {
-            Ok(()) => self.lines.push_str(&format!("[+]{name} ok\n")),
-            Err(error) => {
-                self.failed = true;
-                self.lines.push_str(&format!("[-]{name} failed: {error}\n"));
-            }
-        }
-    }
-
-    fn response(self, verbose: bool) -> Response {
-        if self.failed {
-            return Response::error(503, &self.lines);
-        }
-        let lines = if verbose { self.lines } else { String::new() };
-        Response::error(200, &format!("{lines}ok"))
-    }
+    Response::text(503, &format!(r#"{{"health":"false","reason":"{reason}"}}"#))
 }
 
 impl Pending {
@@ -370,24 +222,19 @@ impl Pending {
     pub fn resume(self, read: Result<(), ApiError>) -> Response {
         let response = match self.then {
             Then::Health => health_after_read(read),
-            Then::Checks { mut before, after, verbose } => {
-                before.add(Check::LinearizableRead, read.map_err(|error| error.to_string()));
-                before.lines.push_str(&after.lines);
-                before.failed |= after.failed;
-                before.response(verbose)
-            }
+            Then::Checks(rest) => rest.resume(read),
         };
         response.with_cors(self.cors)
     }
 }
 
 impl Response {
-    fn new(status: u16, body: String) -> Response {
+    pub(super) fn new(status: u16, body: String) -> Response {
         Response { status, headers: Vec::new(), body }
     }
 
-    /// Plain text and a line end, as Go's `http.Error` sends it.
-    fn error(status: u16, text: &str) -> Response {
+    /// Plain text and a line end, with the headers of Go's `http.Error`.
+    pub(super) fn text(status: u16, text: &str) -> Response {
         Response::new(status, format!("{text}\n"))
             .with("Content-Type", PLAIN)
             .with("X-Content-Type-Options", "nosniff")
@@ -404,24 +251,6 @@ impl Response {
             .with("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
             .with("Access-Control-Allow-Origin", origin)
     }
-}
-
-/// The answer to a page of a foreign site that made a browser ask us (CVE-2018-5702).
-fn misdirected(host: &str) -> Response {
-    let host = quote(host.as_bytes());
-    let text = format!(
-        "
-etcd received your request, but the Host header was unrecognized.
-
-To fix this, choose one of the following options:
-- Enable TLS, then any HTTPS request will be allowed.
-- Add the hostname you want to use to the whitelist in settings.
-  - e.g. etcd --host-whitelist {host}
-
-This requirement has been added to help prevent \"DNS Rebinding\" attacks (CVE-2018-5702).
-"
-    );
-    Response::error(421, &text)
 }
 
 #[cfg(test)]
@@ -651,47 +480,5 @@ pub(super) mod tests {
         check(&Port::Metrics, "GET", "/version", 404, NOT_FOUND, &[plain, nosniff]);
         check(&Port::Metrics, "GET", "/debug/vars", 404, NOT_FOUND, &[plain, nosniff]);
         check(&Port::Metrics, "OPTIONS", "/health", 405, NOT_ALLOWED, &[plain, nosniff, allow]);
-    }
-
-    #[test]
-    fn hosts_are_checked_without_tls() {
-        let access = |tls| Access { hosts: vec!["localhost".into(), "::1".into()], tls, ..Access::default() };
-        let status = |access: Access, host| {
-            let request = Request { host, method: "OPTIONS", ..request("GET", "/version") };
-            finish(Port::Client(access).respond(&request, &Fixed::default()), Ok(())).0
-        };
-        for host in ["localhost", "localhost:99", "[::1]:80", "::1"] {
-            assert_eq!(status(access(false), host).status, 200, "{host}");
-        }
-        for host in ["evil.com", "evil.com:80", "127.0.0.1", "[::1]", "", ":80", "localhost:1:2"] {
-            assert_eq!(status(access(false), host).status, 421, "{host}");
-            assert_eq!(status(access(true), host).status, 200, "{host}");
-        }
-        let any = Access { hosts: vec!["*".into()], ..Access::default() };
-        assert_eq!(status(any, "evil.com").status, 200);
-
-        // Lengths as recorded from etcd.
-        for (host, len) in [("evil.com", 370), ("evil.com:80", 370), ("", 362)] {
-            let response = status(access(false), host);
-            assert_eq!(response.body.len(), len, "{}", response.body);
-            assert!(response.headers.iter().all(|(name, _)| !name.starts_with("Access-Control")));
-        }
-    }
-
-    #[test]
-    fn origins_are_named_only_if_allowed() {
-        let check = |origins: &[&str], origin, expected: Option<&str>| {
-            let origins = origins.iter().map(|origin| origin.to_string()).collect();
-            let port = Port::Client(Access { origins, ..Access::default() });
-            let request = Request { origin, ..request("GET", "/health") };
-            let (response, _) = finish(port.respond(&request, &Fixed::default()), Ok(()));
-            let named = response.headers.iter().find(|(name, _)| *name == "Access-Control-Allow-Origin");
-            assert_eq!(named.map(|(_, value)| value.as_ref()), expected);
-        };
-        check(&[], "", Some("*"));
-        check(&["*"], "http://a", Some("*"));
-        check(&["http://a"], "http://a", Some("http://a"));
-        check(&["http://a"], "http://b", None);
-        check(&["http://a"], "", None);
     }
 }

@@ -3,6 +3,12 @@
 // Parameters of a URL.
 pub mod query;
 
+// Who may ask.
+pub mod access;
+
+// The checks behind `/livez` and `/readyz`.
+mod checks;
+
 // Health, version and metrics: what is asked and what is answered, without a socket.
 pub mod endpoints;
 

@@ -105,7 +105,7 @@ impl Body for WholeBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::endpoints::Access;
+    use crate::http::access::Access;
     use crate::http::endpoints::tests::Fixed;
     use crate::http::io::{Rewind, Stream};
     use futures_io::{AsyncRead, AsyncWrite};

@@ -7,34 +7,34 @@
 //!
 //! The modules stand in the order a call passes them.
 
-/// What clients ask and get.
+// What clients ask and get.
 pub mod call;
 
-/// What they do.
+// What they do.
 pub mod workload;
 
-/// Sizes and speeds.
+// Sizes and speeds.
 pub mod settings;
 
-/// Calls under way.
+// Calls under way.
 pub mod serve;
 
-/// Clock, disk, process, clients.
+// Clock, disk, process, clients.
 pub mod world;
 
-/// One number for all that happened.
+// One number for all that happened.
 pub mod trace;
 
-/// Everything that is stored.
+// Everything that is stored.
 pub mod dump;
 
-/// What etcd would answer.
+// What etcd would answer.
 pub mod model;
 
-/// Whether what was answered could be right.
+// Whether what was answered could be right.
 pub mod judge;
 
-/// Whole runs, one a seed.
+// Whole runs, one a seed.
 pub mod seeds;
 
 /// How single cases end.

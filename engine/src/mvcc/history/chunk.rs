@@ -81,7 +81,8 @@ impl Table {
         let row = self.find(seq)?;
         let next = self.rows.partition_point(|other| other.offset <= row.offset);
         let until = self.rows.get(next).map_or(end, |other| other.offset as usize);
-        Some((row.offset as usize, until - row.offset as usize))
+        // Nothing at all if the row points behind the end: that is no record, and the reader will say so.
+        Some((row.offset as usize, until.saturating_sub(row.offset as usize)))
     }
 
     /// Last sequence number.
@@ -151,7 +152,10 @@ impl Table {
         let rows = body
             .chunks_exact(ROW)
             .map(|row| Row { seq: word(row, 0), main: word(row, 4), offset: word(row, 8) })
-            .collect();
+            .collect::<Vec<_>>();
+        if !rows.is_sorted_by(|a, b| a.seq < b.seq && a.main <= b.main && a.offset < b.offset) {
+            return None;
+        }
         let table = Table { first_seq, first_main, rows };
         (table.last_seq().0.to_le_bytes() == trailer[8..16]).then_some(table)
     }
@@ -189,7 +193,9 @@ impl Active {
             let rest = active.bytes.get(at..).ok_or_else(|| format!("record missing at {at}"))?;
             let record = Record::parse(rest).map_err(|damage| format!("record at {at}: {damage:?}"))?;
             let (seq, main, len) = (record.seq(), record.main(), record.padded_len());
-            if seq.0 != first_seq.0 + active.table.rows.len() as u64 || main < first_main {
+            let numbered = first_seq.0.checked_add(active.table.rows.len() as u64) == Some(seq.0);
+            let span = main.0.checked_sub(first_main.0).map(u32::try_from);
+            if !numbered || !matches!(span, Some(Ok(_))) {
                 return Err(format!("record at {at} is number {seq} of revision {main}"));
             }
             active.table.push(seq, main, at);

@@ -154,6 +154,10 @@ pub enum Damage {
     Checksum,
     /// A flag this version does not know.
     Flags,
+    /// It names a version after itself as one before; following it might never end.
+    Links,
+    /// The checksum is right, but what it covers is not a KeyValue as we write it.
+    Message,
 }
 
 impl<'a> Record<'a> {
@@ -172,7 +176,14 @@ impl<'a> Record<'a> {
         if u32_at(bytes, FLAGS) & !KNOWN_FLAGS != 0 {
             return Err(Damage::Flags);
         }
-        Ok(Record { bytes: &bytes[..len] })
+        let record = Record { bytes: &bytes[..len] };
+        if record.prev().max(record.jump()).is_some_and(|older| older >= record.seq()) {
+            return Err(Damage::Links);
+        }
+        if wire::KeyValue::parse(record.wire()).is_none() {
+            return Err(Damage::Message);
+        }
+        Ok(record)
     }
 
     /// The record at the start of `bytes`, which this process wrote or checked before.
@@ -305,5 +316,20 @@ mod tests {
         for cut in 0..len {
             assert!(Record::parse(&bytes[..cut]).is_err(), "cut to {cut} bytes unnoticed");
         }
+    }
+
+    #[test]
+    fn nonsense_under_a_right_checksum_is_damage() {
+        let check = |change: &dyn Fn(&mut [u8]), expected: Damage| {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, Seq(9), Some(Seq(1)), &put(b"key", b"value"));
+            change(&mut bytes);
+            seal(&mut bytes, true);
+            assert_eq!(Record::parse(&bytes), Err(expected));
+        };
+        check(&|bytes| bytes[FLAGS + 1] = 1, Damage::Flags);
+        check(&|bytes| bytes[PREV] = 9, Damage::Links);
+        check(&|bytes| bytes[JUMP + 7] = 1, Damage::Links);
+        check(&|bytes| bytes[HEADER] = 0x7a, Damage::Message);
     }
 }

@@ -59,7 +59,7 @@ pub mod check;
 
 // A page memory that enforces the rules, and the tree against a model on it.
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use cursor::{Cursor, From};
 use entry::KeyEntry;

@@ -12,7 +12,7 @@ use super::write::{Before, put, remove};
 use super::{Error, Root};
 
 /// Pages in a vector.
-mod pages;
+pub(crate) mod pages;
 
 /// Pages that are any bytes.
 mod hostile;
