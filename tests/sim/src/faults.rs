@@ -1,18 +1,18 @@
 //! Rows of the scoreboard: one kind of fault each, at many places.
 
-/// Crashes at every event of the disk.
+// Crashes at every event of the disk.
 pub mod crash;
 
-/// Bits that change in place.
+// Bits that change in place.
 pub mod rot;
 
-/// Writes that did not happen, or elsewhere.
+// Writes that did not happen, or elsewhere.
 pub mod lies;
 
-/// No room.
+// No room.
 pub mod full;
 
-/// Operations that fail.
+// Operations that fail.
 pub mod failure;
 
 use crate::outcome::Row;

@@ -4,7 +4,7 @@
 //! A [`World`] is a run. Everything random comes from its seed. Its member lives, dies ([`World::cut_power`],
 //! [`World::kill`]), and is opened again on what the disk has kept.
 
-/// A look at everything, with nothing else going on.
+// A look at everything, with nothing else going on.
 mod inspect;
 
 use std::cmp::Reverse;
