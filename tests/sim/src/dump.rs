@@ -25,6 +25,12 @@ pub struct Dump {
     pub alarms: Vec<(u64, AlarmKind)>,
     /// What each revision changed, in order.
     pub changes: BTreeMap<i64, Vec<Change>>,
+}
+
+/// A dump being read.
+#[derive(Debug, Default)]
+pub struct Reader {
+    dump: Dump,
     /// Keys by sequence number - 1.
     keys: Vec<Bytes>,
     /// The newest record of each key, and whether it is live.
@@ -48,12 +54,17 @@ impl From<Cold> for Pause {
     }
 }
 
-impl Dump {
+impl Reader {
+    /// Everything, once [`Reader::advance`] has said so.
+    pub fn into_dump(self) -> Dump {
+        self.dump
+    }
+
     /// Goes on reading; `Ok` when everything is read. The replica must not change meanwhile.
     pub fn advance(&mut self, replica: &Replica) -> Result<(), Pause> {
         let view = replica.view();
-        (self.revision, self.compacted) = (view.revision.0, view.compacted.0);
-        self.alarms = replica.store().alarms().collect();
+        (self.dump.revision, self.dump.compacted) = (view.revision.0, view.compacted.0);
+        self.dump.alarms = replica.store().alarms().collect();
         let last = view.now()?.last;
         while (self.keys.len() as u64) < last.0 {
             let seq = Seq(self.keys.len() as u64 + 1);
@@ -76,7 +87,7 @@ impl Dump {
             return Err(Pause::Wrong(format!("the tree counts {} live keys of {live}", report.live)));
         }
         // The format row, alarms, and one row a finished chunk.
-        let expected = 1 + self.alarms.len() as u64 + view.history.chunks().count() as u64;
+        let expected = 1 + self.dump.alarms.len() as u64 + view.history.chunks().count() as u64;
         if rows > expected {
             return Err(Pause::Wrong(format!("{rows} rows in the small tables, {expected} expected")));
         }
@@ -91,7 +102,7 @@ impl Dump {
         if record.seq() != seq {
             return wrong("another sequence number");
         }
-        let changes = self.changes.entry(main).or_default();
+        let changes = self.dump.changes.entry(main).or_default();
         if record.sub() as usize != changes.len() || record.is_first() != changes.is_empty() {
             return wrong("out of place in its transaction");
         }
@@ -109,7 +120,7 @@ impl Dump {
         changes.push(Change { key: key.clone(), kv: (!record.is_tombstone()).then_some(kv) });
         self.newest.insert(key.clone(), (seq, !record.is_tombstone()));
         self.keys.push(key);
-        let before = self.changes.range(..main).next_back();
+        let before = self.dump.changes.range(..main).next_back();
         if before.is_some_and(|(before, _)| *before != main - 1) {
             return wrong("revisions are missing before it");
         }

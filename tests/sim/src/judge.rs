@@ -425,3 +425,108 @@ pub fn kv_of(fields: &engine::mvcc::wire::KeyValue<'_>) -> Kv {
         version: fields.version,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::call::{Keys, Range};
+    use crate::model::Change;
+
+    fn put(key: &'static str, value: &'static str) -> Request {
+        let (key, value) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()));
+        Request::Op(Op::Put { key, value, prev_kv: false, ignore_value: false })
+    }
+
+    fn get(key: &'static str) -> Request {
+        Request::Op(Op::Range(Range::of(Keys::one(Bytes::from_static(key.as_bytes())), 0)))
+    }
+
+    fn done(revision: i64) -> Reply {
+        Reply::Put { revision, prev: None }
+    }
+
+    fn found(revision: i64, kvs: &[Kv]) -> Reply {
+        Reply::Range { revision, kvs: kvs.to_vec(), more: false, count: kvs.len() as i64 }
+    }
+
+    fn kv(key: &'static str, value: &'static str, modified: i64) -> Kv {
+        let (key, value) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()));
+        Kv { key, value, created: modified, modified, version: 1 }
+    }
+
+    /// A store in which each revision from 2 on created one key.
+    fn stored(kvs: &[(&'static str, &'static str)]) -> Dump {
+        let created = (2..).zip(kvs).map(|(revision, &(key, value))| {
+            let kv = kv(key, value, revision);
+            (revision, vec![Change { key: kv.key.clone(), kv: Some(kv) }])
+        });
+        let changes: BTreeMap<i64, Vec<Change>> = created.collect();
+        Dump { revision: 1 + kvs.len() as i64, compacted: -1, changes, ..Dump::default() }
+    }
+
+    /// Judges calls that follow each other; the last `open` of them are cut off by a crash.
+    fn judge(calls: &[(Request, Option<Reply>)], dump: &Dump) -> Result<Tally, String> {
+        let mut judge = Judge::default();
+        for (request, reply) in calls {
+            let call = judge.begin(request.clone());
+            if let Some(reply) = reply {
+                judge.end(call, reply.clone());
+            }
+        }
+        judge.crash();
+        judge.settle(dump).map(|()| judge.tally)
+    }
+
+    #[test]
+    fn what_one_server_could_do_is_right() {
+        let check = |calls: &[(Request, Option<Reply>)], dump: Dump, resolved: u64, lost: u64| {
+            let tally = judge(calls, &dump).unwrap();
+            assert_eq!((tally.resolved, tally.lost), (resolved, lost), "{calls:?}");
+        };
+        check(&[], stored(&[]), 0, 0);
+        check(&[(put("a", "1"), Some(done(2)))], stored(&[("a", "1")]), 0, 0);
+        // Without an answer it may be there or not.
+        check(&[(put("a", "1"), None)], stored(&[("a", "1")]), 1, 0);
+        check(&[(put("a", "1"), None)], stored(&[]), 0, 1);
+        check(&[(put("a", "1"), Some(Reply::Refused(ApiError::Timeout)))], stored(&[("a", "1")]), 1, 0);
+        let read = (get("a"), Some(found(2, &[kv("a", "1", 2)])));
+        check(&[(put("a", "1"), Some(done(2))), read], stored(&[("a", "1")]), 0, 0);
+    }
+
+    #[test]
+    fn what_none_could_do_is_not() {
+        let check = |calls: &[(Request, Option<Reply>)], dump: Dump, says: &str| {
+            let error = judge(calls, &dump).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        };
+        let first = || (put("a", "1"), Some(done(2)));
+        check(&[first()], stored(&[]), "acknowledged and lost");
+        check(&[first()], stored(&[("a", "2")]), "was answered");
+        check(&[], stored(&[("a", "1")]), "came from nowhere");
+        check(&[(put("a", "1"), None)], stored(&[("a", "1"), ("a", "1")]), "came from nowhere");
+        check(&[first(), (put("b", "2"), Some(done(2)))], stored(&[("a", "1")]), "two calls were told");
+        check(&[first(), (get("a"), Some(found(1, &[])))], stored(&[("a", "1")]), "stale");
+        check(&[first(), (get("a"), Some(found(2, &[])))], stored(&[("a", "1")]), "was answered");
+        check(&[first(), (get("a"), Some(found(3, &[])))], stored(&[("a", "1")]), "saw revision 3");
+        let early = (get("a"), Some(found(2, &[kv("a", "1", 2)])));
+        check(&[early, first()], stored(&[("a", "1")]), "before it was written");
+        let late = [(put("a", "1"), Some(done(3))), (put("b", "2"), Some(done(2)))];
+        check(&late, stored(&[("b", "2"), ("a", "1")]), "was begun after");
+        check(&[first()], Dump { compacted: 2, ..stored(&[("a", "1")]) }, "compaction revision");
+        let alarms = vec![(MEMBER, AlarmKind::NoSpace)];
+        check(&[first()], Dump { alarms, ..stored(&[("a", "1")]) }, "alarm");
+    }
+
+    #[test]
+    fn what_was_stored_stays() {
+        let mut judge = Judge::default();
+        let call = judge.begin(put("a", "1"));
+        judge.end(call, done(2));
+        judge.settle(&stored(&[("a", "1")])).unwrap();
+        judge.settle(&stored(&[("a", "1")])).unwrap();
+        assert!(judge.clone().settle(&stored(&[("a", "2")])).unwrap_err().contains("changed"));
+        assert!(judge.settle(&stored(&[])).unwrap_err().contains("now the store ends"));
+    }
+}

@@ -4,6 +4,9 @@
 //! A [`World`] is a run. Everything random comes from its seed. Its member lives, dies ([`World::cut_power`],
 //! [`World::kill`]), and is opened again on what the disk has kept.
 
+// A look at everything, with nothing else going on.
+mod inspect;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
@@ -11,20 +14,11 @@ use std::time::{Duration, Instant};
 use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, Op, Owner, Token};
-use engine::map;
-use engine::mvcc::Cold;
-use engine::mvcc::index::{self, IndexView, Root};
-use engine::mvcc::range::{Progress, RangeTask};
-use engine::mvcc::walk::Budget;
-use engine::replica::{self, CallId, CheckpointJob, Fatal, ReadStart, Replica, Work};
-use engine::request::KeyRange;
-use engine::response::Response;
+use engine::replica::{self, CallId, CheckpointJob, Fatal, Replica, Work};
 use engine::seeded::{self, Bug};
 
-use crate::call::{Keys, Range, Reply};
-use crate::dump::{Dump, Pause};
 use crate::judge::Judge;
-use crate::serve::{self, PROBE, Served, Serving};
+use crate::serve::{PROBE, Served, Serving};
 use crate::settings::Settings;
 use crate::trace::Trace;
 use crate::workload::Workload;
@@ -416,27 +410,6 @@ impl World {
         }
     }
 
-    /// Whether a version that a reader holds on to stays as it is while the member goes on for a while.
-    pub fn hold_version(&mut self, events: u64) -> Result<(), Stop> {
-        let reader = self.replica().store().pages().reader();
-        let guard = reader.pin();
-        let before = pinned_keys(&guard);
-        for _ in 0..events {
-            self.step()?;
-        }
-        let after = pinned_keys(&guard);
-        if let (Ok(before), Ok(after)) = (&before, &after)
-            && before == after
-        {
-            return Ok(());
-        }
-        match before {
-            // Something is not in memory: this version cannot be looked at.
-            Err(index::Error::Miss(_)) => Ok(()),
-            _ => Err(Stop::Violation(format!("a pinned version changed from {before:?} to {after:?}"))),
-        }
-    }
-
     fn die(&mut self, how: &str) {
         self.trace.note(format_args!("{} {how}\n", self.now.as_micros()));
         self.member = None;
@@ -476,105 +449,4 @@ impl World {
         self.die("stopped");
         Ok(())
     }
-
-    /// Waits for what was found cold.
-    fn fetch(&mut self, cold: &Cold) -> Result<(), Stop> {
-        let Member { replica, serving, .. } = self.member();
-        serving.probe_may_go = false;
-        replica.fetch(cold, PROBE)?;
-        self.wait_for_probe()
-    }
-
-    fn wait_for_probe(&mut self) -> Result<(), Stop> {
-        self.pump()?;
-        while !self.member().serving.probe_may_go {
-            if !self.step()? {
-                return Err(Stop::Violation("what was cold never came".into()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Once all calls are ended: reads everything that is stored, has it judged, and compares what ranges say of it.
-    pub fn inspect(&mut self) -> Result<(), Stop> {
-        self.run_until_quiet()?;
-        let now = self.now();
-        loop {
-            self.member().serving.probe_may_go = false;
-            match self.member().replica.read_index(now, CallId(PROBE.0)) {
-                Ok(ReadStart::Ready) => break,
-                Ok(ReadStart::Waiting) => {
-                    self.wait_for_probe()?;
-                    break;
-                }
-                // It does not lead yet.
-                Err(_) => {
-                    self.step()?;
-                }
-            }
-        }
-        let mut dump = Dump::default();
-        loop {
-            match dump.advance(self.replica()) {
-                Ok(()) => break,
-                Err(Pause::Cold(cold)) => self.fetch(&cold)?,
-                Err(Pause::Wrong(what)) => return Err(Stop::Violation(what)),
-            }
-        }
-        self.judge.settle(&dump).map_err(Stop::Violation)?;
-        self.trace.note(format_args!("revision {} compacted {}\n", dump.revision, dump.compacted));
-        let oldest = dump.compacted.max(1);
-        let mut revisions = vec![0, oldest, dump.revision];
-        revisions.extend((0..2).map(|_| oldest + self.pcg.below((dump.revision - oldest + 1) as u64) as i64));
-        for revision in revisions {
-            let range = Range::of(Keys::all(), revision);
-            let reply = self.read(&range)?;
-            self.judge.check_range(&range, &reply).map_err(Stop::Violation)?;
-        }
-        Ok(())
-    }
-
-    /// One range, to its end, with nothing else going on.
-    fn read(&mut self, range: &Range) -> Result<Reply, Stop> {
-        let mut task: Option<RangeTask> = None;
-        let mut answer = None;
-        loop {
-            let replica = self.replica();
-            let mut step = || -> Result<Option<Reply>, Cold> {
-                if task.is_none() {
-                    match RangeTask::new(&replica.view(), &range.as_engine())? {
-                        Ok(begun) => task = Some(begun),
-                        Err(error) => return Ok(Some(Reply::Refused(error))),
-                    }
-                }
-                let task = task.as_mut().expect("just begun");
-                if answer.is_none() {
-                    match task.advance(&replica.view(), &mut Budget(u32::MAX))? {
-                        Progress::Done(done) => answer = Some(Response::Range(done)),
-                        Progress::More => return Ok(None),
-                    }
-                }
-                serve::copy(answer.as_ref().expect("just read"), replica).map(Some)
-            };
-            match step() {
-                Ok(Some(reply)) => return Ok(reply),
-                Ok(None) => {}
-                Err(cold) => self.fetch(&cold)?,
-            }
-        }
-    }
-}
-
-/// All keys of a pinned version, with the records that the index names.
-fn pinned_keys(guard: &map::Guard<'_>) -> Result<Vec<(Vec<u8>, u64)>, index::Error> {
-    let version = guard.version();
-    let Some(page) = version.root.filter(|_| version.tag[0] > 0) else { return Ok(Vec::new()) };
-    let [height, live, entries, ..] = version.tag;
-    let view = IndexView::new(guard, Root { page, height: height as u32, live, entries });
-    let mut scan = view.scan(KeyRange::new(b"\0", b"\0"));
-    let mut keys = Vec::new();
-    while let Some((key, entry)) = scan.next()? {
-        keys.push((key.to_vec(), entry.seq.0));
-    }
-    Ok(keys)
 }

@@ -24,25 +24,25 @@ fn check(places: u64, run: fn(u64) -> Vec<Row>, detected: bool) {
 
 #[test]
 fn crashes_at_disk_events_lose_nothing() {
-    check(300, faults::crash_points, false);
+    check(300, faults::crash::points, false);
 }
 
 #[test]
 fn rot_is_found_or_harmless() {
-    check(80, faults::bit_flips, true);
+    check(80, faults::rot::bit_flips, true);
 }
 
 #[test]
 fn a_lying_drive_is_found_or_harmless() {
-    check(100, faults::lies, true);
+    check(100, faults::lies::lies, true);
 }
 
 #[test]
 fn a_full_disk_loses_nothing() {
-    check(50, faults::full_disk, true);
+    check(50, faults::full::full_disk, true);
 }
 
 #[test]
 fn a_failed_operation_ends_the_process_and_loses_nothing() {
-    check(300, faults::failing_operations, true);
+    check(300, faults::failure::failing_operations, true);
 }

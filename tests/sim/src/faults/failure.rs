@@ -1,0 +1,82 @@
+//! One operation fails, and the process with it.
+
+use std::io::ErrorKind;
+
+use engine::disk::mem::Fault;
+use engine::disk::{FileName, Op};
+
+use super::CALLS;
+use crate::outcome::{Outcome, Row};
+use crate::world::{Stop, World};
+
+/// Row 6: each operation of a few traces fails once. The process ends, and what it had acknowledged is there.
+pub fn failing_operations(cases: u64) -> Vec<Row> {
+    let names = [
+        "an operation fails, the process ends",
+        "the same, and the power is cut",
+        "the same, killed, later a power cut",
+    ];
+    let mut rows = names.map(Row::new);
+    let mut left = cases;
+    for seed in 0.. {
+        for at in 0.. {
+            if left == 0 {
+                return rows.into();
+            }
+            let mut reached = true;
+            for (cut, row) in rows.iter_mut().enumerate() {
+                let mut ended = None;
+                let outcome = Outcome::of(|| fail_once(seed, at, cut, &mut ended).map(|came| reached = came));
+                let outcome = match (outcome, ended) {
+                    (Outcome::Right, Some(stop)) => Outcome::Detected(stop),
+                    (outcome, _) => outcome,
+                };
+                row.add(format!("seed {seed} operation {at}"), outcome);
+            }
+            left -= 1;
+            if !reached {
+                break;
+            }
+        }
+    }
+    unreachable!("there is always another seed")
+}
+
+/// Whether the run came as far as the operation; `ended` says how the process did.
+fn fail_once(seed: u64, at: u64, cut: usize, ended: &mut Option<String>) -> Result<bool, Stop> {
+    let mut world = World::new(seed);
+    world.inject(at, Fault::Fail(ErrorKind::Other));
+    let sound = |stop: Stop| Stop::Violation(format!("after the failure: {stop}"));
+    let mut life = || {
+        world.open()?;
+        world.let_clients(CALLS);
+        world.run_until_quiet()?;
+        world.inspect()
+    };
+    match life() {
+        Ok(()) if world.disk.operations() <= at => return Ok(false),
+        // It was of no consequence.
+        Ok(()) => {}
+        Err(Stop::Violation(what)) => return Err(Stop::Violation(what)),
+        Err(stop) => *ended = Some(stop.to_string()),
+    }
+    if cut == 1 {
+        world.cut_power();
+    } else {
+        world.kill();
+    }
+    world.open().map_err(sound)?;
+    // The log goes around the page cache, so its blocks are not clean and lost after a failed sync: the next sync is
+    // an honest one. The simulated disk does not know that.
+    let log_sync = matches!(world.injected(), Some(Op::Sync { file: FileName::Log(_) }));
+    if cut == 2 && !log_sync {
+        world.let_clients(12);
+        for _ in 0..world.pcg.below(80) {
+            world.step().map_err(sound)?;
+        }
+        world.cut_power();
+        world.open().map_err(sound)?;
+    }
+    world.inspect().map_err(sound)?;
+    Ok(true)
+}
