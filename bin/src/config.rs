@@ -225,6 +225,11 @@ fn build(
             "fdatasync" => LogMode::Fdatasync,
             _ => LogMode::Auto,
         },
+        checkpoint_entries: given.uint("kontiki-checkpoint-entries"),
+        record_disk: Some(given.text("kontiki-record-disk"))
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from),
+        stall_reads: span("kontiki-stall-reads"),
         log: log.clone(),
         notes: Vec::new(),
         name,

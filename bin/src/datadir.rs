@@ -34,6 +34,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use engine::disk::record::Recorder;
 pub use identity::{Identity, IdentityError};
 
 const NOTE: &str = "member";
@@ -245,11 +246,16 @@ impl DataDir {
         Ok(DataDir { path: path.to_owned(), log, identity, _lock: file })
     }
 
-    /// Step 3 of a first start: from here on the directory is a member's, whatever happens.
-    pub fn commit(&mut self) -> Result<(), DataDirError> {
+    /// Step 3 of a first start: from here on the directory is a member's, whatever happens. A `recorder` notes it.
+    pub fn commit(&mut self, recorder: Option<&Recorder>) -> Result<(), DataDirError> {
+        let noted = recorder.map(|r| (r, r.begin_rename(IDENTITY_NEW.as_ref(), IDENTITY.as_ref())));
         let (from, to) = (self.path.join(IDENTITY_NEW), self.path.join(IDENTITY));
-        fs::rename(&from, &to).map_err(|error| DataDirError::Io(to, "create", error))?;
-        sync_dir(&self.path)
+        let renamed = fs::rename(&from, &to).map_err(|error| DataDirError::Io(to, "create", error));
+        let committed = renamed.and_then(|()| sync_dir(&self.path));
+        if let Some((recorder, begun)) = noted {
+            recorder.end(begun, committed.is_ok());
+        }
+        committed
     }
 
     /// Takes the directory of a member, waiting up to `wait` for the process that holds it.

@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 
 use engine::disk::dma::DmaLog;
 use engine::disk::file::FileDisk;
-use engine::disk::{Disk, Op, Outcome, Owner, Token};
+use engine::disk::record::{Recorded, Recorder};
+use engine::disk::{Disk, DiskError, Op, Outcome, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
+use glommio::sync::Semaphore;
 use net::front::{ConnId, Front};
 
 use crate::conn::Conn;
@@ -26,14 +28,20 @@ use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::wake::{Wake, yield_once};
 
-/// How often time is looked at while connections are open: the grain of client deadlines.
-const TICK_BUSY: Duration = Duration::from_millis(10);
+/// Time is looked at least this often, so a deadline that is set meanwhile is at most this late.
+const TICK_MAX: Duration = Duration::from_millis(50);
 
-/// And while none is.
-const TICK_IDLE: Duration = Duration::from_millis(50);
+/// And at most this often.
+const TICK_MIN: Duration = Duration::from_millis(2);
 
 /// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
+
+/// Cold reads under way at once.
+const COLD_READS_MAX: u64 = 8;
+
+/// Background threads: for cold reads, and for a few writes at a time.
+pub const BACKGROUND_THREADS: usize = COLD_READS_MAX as usize + 4;
 
 /// The state core.
 pub struct Node {
@@ -47,6 +55,8 @@ pub struct Node {
     wake: Wake,
     log_files: LogFiles,
     disks: Disks,
+    /// Background threads that cold reads may have.
+    cold_reads: Semaphore,
     /// Reads for HTTP checks that are under way.
     outside: RefCell<HashMap<u64, Rc<OutsideRead>>>,
     next_outside: Cell<u64>,
@@ -83,22 +93,31 @@ pub enum LogFiles {
 pub struct Disks {
     root: PathBuf,
     log: PathBuf,
-    idle: Arc<Mutex<Vec<FileDisk>>>,
+    recorder: Option<Recorder>,
+    stall: Duration,
+    idle: Arc<Mutex<Vec<Box<dyn Disk + Send>>>>,
 }
 
 impl Disks {
-    /// Disks of the data directory `root`, whose log lies in `log`.
-    pub fn new(root: PathBuf, log: PathBuf) -> Disks {
-        Disks { root, log, idle: Arc::default() }
+    /// Disks of the data directory `root`, whose log lies in `log`. A `recorder` notes what they do, and each
+    /// read waits for `stall` first; both are for tests.
+    pub fn new(root: PathBuf, log: PathBuf, recorder: Option<Recorder>, stall: Duration) -> Disks {
+        Disks { root, log, recorder, stall, idle: Arc::default() }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut FileDisk) -> T) -> T {
+    /// One more disk.
+    pub fn open(&self) -> Result<Box<dyn Disk + Send>, DiskError> {
+        let disk = FileDisk::with_log(&self.root, &self.log)?;
+        Ok(match &self.recorder {
+            Some(recorder) => Box::new(Recorded::new(disk, recorder.clone())),
+            None => Box::new(disk),
+        })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut dyn Disk) -> T) -> T {
         let idle = self.idle.lock().expect("nobody panics with it").pop();
-        let mut disk = match idle {
-            Some(disk) => disk,
-            None => FileDisk::with_log(&self.root, &self.log).expect("the data directory was opened before"),
-        };
-        let outcome = work(&mut disk);
+        let mut disk = idle.unwrap_or_else(|| self.open().expect("the data directory was opened before"));
+        let outcome = work(&mut *disk);
         self.idle.lock().expect("nobody panics with it").push(disk);
         outcome
     }
@@ -129,6 +148,7 @@ impl Node {
             wake: Wake::default(),
             log_files,
             disks,
+            cold_reads: Semaphore::new(COLD_READS_MAX),
             outside: RefCell::default(),
             next_outside: Cell::new(0),
             draining: Cell::new(false),
@@ -156,8 +176,9 @@ impl Node {
     pub async fn run_clock(self: Rc<Node>) {
         let mut replica_due = Instant::now();
         loop {
-            let busy = !self.cores.borrow().front.is_empty();
-            glommio::timer::sleep(if busy { TICK_BUSY } else { TICK_IDLE }).await;
+            let due = self.cores.borrow().timers.first_key_value().map(|((due, _), _)| *due);
+            let wait = due.map_or(TICK_MAX, |due| due.saturating_duration_since(Instant::now()));
+            glommio::timer::sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
             let now = Instant::now();
             if now >= replica_due {
                 replica_due = self.cores.borrow_mut().replica.handle_timeout(now);
@@ -254,7 +275,7 @@ impl Node {
                     Err(error) => Err(Fatal::Index(MapError::Memory(error.to_string()))),
                 },
                 Work::Populate(populate) => {
-                    let done = in_background(move || populate.run()).await;
+                    let done = node.in_background_cold(move || populate.run()).await;
                     node.cores.borrow_mut().replica.on_populated(done)
                 }
             };
@@ -278,11 +299,28 @@ impl Node {
             files.forget(op.file());
         }
         let disks = self.disks.clone();
-        let outcome = in_background(move || disks.with(|disk| disk.run(op))).await;
+        let outcome = match op {
+            Op::Read { .. } => self.in_background_cold(move || disks.with(|disk| disk.run(op))).await,
+            _ => in_background(move || disks.with(|disk| disk.run(op))).await,
+        };
         if is_block {
             self.metrics.wal_fsync.observe_duration(started.elapsed());
         }
         outcome
+    }
+
+    /// A read of something cold. Cold reads wait for each other, and never take all threads: a disk that is slow to read
+    /// must not hold up the log's new segments, the history and the checkpoint.
+    async fn in_background_cold<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let _permit = self.cold_reads.acquire_permit(1).await.expect("nobody closes it");
+        let stall = self.disks.stall;
+        in_background(move || {
+            if !stall.is_zero() {
+                std::thread::sleep(stall);
+            }
+            work()
+        })
+        .await
     }
 
     async fn run_checkpoint(&self, job: CheckpointJob) -> (CheckpointJob, Result<(), MapError>) {

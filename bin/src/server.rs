@@ -8,12 +8,13 @@
 
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use engine::disk::dma::DmaLog;
-use engine::disk::file::FileDisk;
+use engine::disk::record::Recorder;
 use engine::map::mapping;
 use engine::replica::open::{self, Opened};
 use engine::replica::{self, Replica};
@@ -32,7 +33,7 @@ use crate::conn;
 use crate::datadir::{DataDir, Found, Identity, LOCK_WAIT};
 use crate::flags::Failure;
 use crate::logging::Logger;
-use crate::node::{Disks, LogFiles, Node};
+use crate::node::{BACKGROUND_THREADS, Disks, LogFiles, Node};
 use crate::notify::{self, State};
 use crate::signals::{Signal, Signals};
 use crate::url::{Scheme, Url};
@@ -43,9 +44,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long an orderly end may take in all.
 const STOP: Duration = Duration::from_millis(4500);
-
-/// Background threads for cold reads, file management and checkpoints.
-const BACKGROUND_THREADS: usize = 4;
 
 /// Looks for a signal this often.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
@@ -76,6 +74,8 @@ pub fn run(config: Config) -> ExitCode {
 struct Prepared {
     opened: Opened,
     dir: DataDir,
+    disks: Disks,
+    recorder: Option<Recorder>,
     profile: Profile,
     mode: LogMode,
     cluster_id: u64,
@@ -135,14 +135,34 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
         );
     }
     let mode = log_mode(config, &profile);
-    let opened = open_replica(config, &dir, mode)?;
+    let recorder = config.record_disk.as_deref().map(record).transpose()?;
+    let disks =
+        Disks::new(dir.path().to_owned(), dir.log_dir().to_owned(), recorder.clone(), config.stall_reads);
+    let opened = open_replica(config, &dir, &disks, mode)?;
     for warning in &opened.warnings {
         log.warn(warning, &[]);
     }
     if !initialized {
-        dir.commit().map_err(|error| refuse(error.to_string()))?;
+        dir.commit(recorder.as_ref()).map_err(|error| refuse(error.to_string()))?;
     }
-    Ok(Prepared { opened, dir, profile, mode, cluster_id, member_id, listeners, peer_listeners })
+    Ok(Prepared {
+        opened,
+        dir,
+        disks,
+        recorder,
+        profile,
+        mode,
+        cluster_id,
+        member_id,
+        listeners,
+        peer_listeners,
+    })
+}
+
+/// Begins the recording of disk operations that a test asked for.
+fn record(path: &Path) -> Result<Recorder, Failure> {
+    Recorder::create(path)
+        .map_err(|error| refuse(format!("--kontiki-record-disk={}: {error}", path.display())))
 }
 
 fn bind(urls: &[Url], config: &Config) -> Result<Vec<(Url, Listener)>, Failure> {
@@ -152,7 +172,7 @@ fn bind(urls: &[Url], config: &Config) -> Result<Vec<(Url, Listener)>, Failure> 
             return Err(refuse(format!("{}: only http:// URLs can be listened on yet", url.as_str())));
         }
         let address = address_of(url).map_err(refuse)?;
-        let listener = Listener::bind(address, config.socket.reuse_port).map_err(|error| {
+        let listener = bind_patiently(address, config.socket.reuse_port).map_err(|error| {
             let reason = match error.kind() {
                 std::io::ErrorKind::AddrInUse => "address already in use".to_owned(),
                 _ => error.to_string(),
@@ -162,6 +182,22 @@ fn bind(urls: &[Url], config: &Config) -> Result<Vec<(Url, Listener)>, Failure> 
         listeners.push((url.clone(), listener));
     }
     Ok(listeners)
+}
+
+/// How long a busy port may still be that of a process which was just killed: the kernel keeps its sockets until the
+/// last operation on its ring has ended.
+const PORT_WAIT: Duration = Duration::from_secs(1);
+
+fn bind_patiently(address: SocketAddr, reuse_port: bool) -> std::io::Result<Listener> {
+    let begun = Instant::now();
+    loop {
+        match Listener::bind(address, reuse_port) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < PORT_WAIT => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The address to bind: an IP address, or localhost.
@@ -190,7 +226,7 @@ fn log_mode(config: &Config, profile: &Profile) -> LogMode {
 /// Blocks in flight.
 const DEPTH: usize = 4;
 
-fn open_replica(config: &Config, dir: &DataDir, mode: LogMode) -> Result<Opened, Failure> {
+fn open_replica(config: &Config, dir: &DataDir, disks: &Disks, mode: LogMode) -> Result<Opened, Failure> {
     let Identity { cluster_id, member_id } = *dir.identity();
     let mut settings = replica::Config::new(cluster_id, member_id, u64::from_le_bytes(random()));
     settings.heartbeat = config.heartbeat;
@@ -198,6 +234,7 @@ fn open_replica(config: &Config, dir: &DataDir, mode: LogMode) -> Result<Opened,
     settings.raft.election_ticks = config.election_ticks();
     settings.raft.kept_entries_max = config.snapshot_catchup_entries;
     settings.request_bytes_max = usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX);
+    settings.checkpoint_entries = config.checkpoint_entries;
     settings.quota_bytes = config.quota_backend_bytes;
     settings.wal = wal::Config::for_entries(settings.request_bytes_max.saturating_add(512 << 10));
     settings.wal.mode = match mode {
@@ -205,12 +242,12 @@ fn open_replica(config: &Config, dir: &DataDir, mode: LogMode) -> Result<Opened,
         LogMode::Fdatasync => wal::Mode::Fdatasync,
         LogMode::Auto | LogMode::Dsync => wal::Mode::Dsync { depth: DEPTH },
     };
-    let mut disk =
-        FileDisk::with_log(dir.path(), dir.log_dir()).map_err(|error| refuse(error.to_string()))?;
+    let mut disk = disks.open().map_err(|error| refuse(error.to_string()))?;
     let open_index = || File::open(dir.index_file());
     let mapping = may_map(dir).map_err(refuse)?.then_some(&open_index as &dyn Fn() -> std::io::Result<File>);
     let nonce = u64::from_le_bytes(random());
-    open::open(settings, &mut disk, mapping, nonce, Instant::now()).map_err(|error| refuse(error.to_string()))
+    open::open(settings, &mut *disk, mapping, nonce, Instant::now())
+        .map_err(|error| refuse(error.to_string()))
 }
 
 /// Whether the file system shows writes in mappings.
@@ -221,14 +258,24 @@ fn may_map(dir: &DataDir) -> Result<bool, String> {
 }
 
 async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepared) -> Signal {
-    let Prepared { opened, dir, mode, profile, cluster_id, member_id, listeners, peer_listeners } = prepared;
+    let Prepared {
+        opened,
+        dir,
+        disks,
+        recorder,
+        profile,
+        mode,
+        cluster_id,
+        member_id,
+        listeners,
+        peer_listeners,
+    } = prepared;
     let replica: Replica = opened.replica;
     let synced = !config.unsafe_no_fsync && mode != LogMode::Fdatasync;
     let log_files = match profile.driver.value {
-        Driver::Ring => LogFiles::Direct(DmaLog::new(dir.log_dir().to_owned(), synced)),
+        Driver::Ring => LogFiles::Direct(DmaLog::new(dir.log_dir().to_owned(), synced, recorder)),
         Driver::Portable => LogFiles::Cached,
     };
-    let disks = Disks::new(dir.path().to_owned(), dir.log_dir().to_owned());
     let about = crate::metrics::about(config, member_id);
     let node =
         Node::new(replica, Front::new(front_config(config, member_id)), log.clone(), log_files, disks, about);

@@ -43,3 +43,6 @@ pub mod apply;
 
 // One member, without input or output.
 pub mod replica;
+
+// Mistakes that the simulator must find.
+pub mod seeded;

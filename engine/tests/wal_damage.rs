@@ -389,6 +389,26 @@ fn lost_and_misdirected_writes_are_seen_once_anything_vouches_for_them() {
     assert!(detected * 10 > cases * 8, "{detected} of {cases}");
 }
 
+/// The chain may go on at a block in the wrong place, when the index holds all that is before it; but not end there.
+#[test]
+fn a_block_that_went_astray_does_not_end_the_log() {
+    let mut world = World::new(DSYNC, 1);
+    for _ in 0..6 {
+        world.push_entries(&[100]);
+        world.settle();
+    }
+    let blocks = blocks(&mut world);
+    let (file, at, header) = &blocks[blocks.len() - 3];
+    world.applied = world.state().entries[header.first_index as usize - 2].id();
+    let mut content = world.disk.content(*file).unwrap().to_vec();
+    let (from, len) = (*at as usize, header.length as usize);
+    content.copy_within(from..from + len, from + 5 * len);
+    content[from..from + len].fill(0);
+    world.disk.put(*file, content);
+    let refused = recover(&mut world.disk, IDENTITY, world.applied, Voters::Single).unwrap_err();
+    assert!(matches!(refused, RecoverError::Damaged { .. }), "{refused}");
+}
+
 #[test]
 fn every_operation_may_fail_and_nothing_is_acknowledged_after() {
     let trace = |fault: Option<u64>| -> (World, bool) {

@@ -10,6 +10,9 @@ mod load;
 /// kill -9 under load.
 pub mod kill9;
 
+/// Power cuts at any moment.
+pub mod power;
+
 /// Copies of the data directory taken under load.
 pub mod copies;
 
@@ -23,6 +26,8 @@ pub mod hostile;
 pub mod flags;
 
 use std::fmt;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// What a check says: it passed with these numbers, or what is wrong.
 pub type Verdict = Result<String, Failure>;
@@ -54,4 +59,10 @@ impl fmt::Display for Failure {
 /// The server did something wrong unless `fact` holds.
 fn ensure(fact: bool, text: impl FnOnce() -> String) -> Result<(), Failure> {
     if fact { Ok(()) } else { Err(Failure::Wrong(text())) }
+}
+
+/// The clock of the server's recordings.
+fn monotonic_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

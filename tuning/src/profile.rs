@@ -38,7 +38,7 @@ const IO_MEMORY_BYTES_MIN: u64 = 512 * 1024;
 const LOCKED_PER_IO_MEMORY: u64 = 3;
 
 /// How long the disk is timed.
-const FLUSH_BUDGET: Duration = Duration::from_millis(50);
+const FLUSH_BUDGET: Duration = Duration::from_millis(20);
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Asks everything, about `log_dir` (which must exist) where it is about a disk. Blocks for about 50 ms.
+    /// Asks everything, about `log_dir` (which must exist) where it is about a disk. Blocks for about 20 ms.
     pub fn probe(log_dir: &Path) -> Host {
         let direct_unit = direct::unit(log_dir);
         Host {

@@ -5,10 +5,13 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::step::Step;
-use crate::{rig, root, tidy};
+use crate::{rig, root, simulate, tidy};
 
 /// Seeds are fixed in CI: a change must not fail for what another change brought.
 const GENERATED_CALLS: &str = "3000";
+
+/// Beyond those of `cargo test`.
+const SEEDS: &str = "200..1200";
 
 /// Runs all steps up to the first that fails.
 pub fn run(args: &[String]) -> bool {
@@ -39,6 +42,14 @@ fn quick() -> bool {
             .env("RUSTDOCFLAGS", "-D warnings")
             .run()
         && Step::cargo("test", ["test", "--workspace"]).run()
+        && sim("seeds", &["--seeds", SEEDS])
+        && sim("faults", &["--faults"])
+        && sim("bugs", &["--bugs"])
+}
+
+fn sim(name: &'static str, args: &[&str]) -> bool {
+    println!("xtask: sim, {name}");
+    simulate(&args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>())
 }
 
 /// Needs Go, for real etcd and for the Go client.
@@ -58,7 +69,7 @@ fn against_etcd() -> bool {
     let process = |what: &str| rig("process", "kontiki-tests", "process", &[what.to_owned()]).run();
     diff("cases", &[])
         && diff("generated", &["--cases", GENERATED_CALLS])
-        && ["flags", "hostile", "kill9", "copies", "race"].into_iter().all(process)
+        && ["flags", "hostile", "kill9", "copies", "power", "race"].into_iter().all(process)
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
 }
 

@@ -14,8 +14,9 @@ const USAGE: &str = "\
 usage: cargo xtask COMMAND
   ci [--full]         all that a change must pass; --full (or CI=true) adds the runs that need Go and real etcd
   tidy                the house rules that a machine can check
+  sim [...]           a member in a simulated world, under every kind of fault; sim -h lists its options
   diff [...]          real etcd and the server call by call; diff -h lists its options
-  process WHAT [...]  kill9, copies, race, flags or hostile: the server as a process
+  process WHAT [...]  kill9, copies, power, race, flags or hostile: the server as a process
   bench [--quick]     the server and real etcd by turns on one disk";
 
 fn main() -> ExitCode {
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("ci") => ci::run(rest),
         Some("tidy") => tidy::run(),
+        Some("sim") => simulate(rest),
         Some("diff") => subject(rest, &[]) && rig("diff", "kontiki-tests", "differential", rest).run(),
         Some("process") => subject(rest, &[]) && rig("process", "kontiki-tests", "process", rest).run(),
         Some("bench") => {
@@ -36,6 +38,13 @@ fn main() -> ExitCode {
         }
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The simulator, with the mistakes that it must find compiled in if it is to hunt them.
+fn simulate(args: &[String]) -> bool {
+    let hunts = args.iter().any(|arg| arg == "--bugs");
+    let sim = rig("sim", "kontiki-sim", "sim", args);
+    if hunts { sim.arg("--features").arg("seeded-bugs").run() } else { sim.run() }
 }
 
 /// Builds the server unless another one is named.

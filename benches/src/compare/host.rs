@@ -23,11 +23,12 @@ pub fn name() -> String {
     fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
-/// The first line that `program --version` prints.
+/// What `program --version` says of itself: the line of its own version where it stands in for another program.
 pub fn version(program: &Path) -> String {
     let output = Command::new(program).arg("--version").output();
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    text.lines().next().unwrap_or("unknown").to_owned()
+    let own = text.lines().find(|line| line.starts_with("Kontiki Version"));
+    own.or(text.lines().next()).unwrap_or("unknown").to_owned()
 }
 
 /// Today, as 2026-01-31.

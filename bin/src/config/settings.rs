@@ -90,6 +90,12 @@ pub struct Config {
     pub unsafe_no_fsync: bool,
     /// How log writes become durable.
     pub log_mode: LogMode,
+    /// Applied entries after which a checkpoint is due.
+    pub checkpoint_entries: u64,
+    /// Where to note all disk operations; for tests.
+    pub record_disk: Option<PathBuf>,
+    /// How long every cold read waits; for tests.
+    pub stall_reads: Duration,
     /// The server's own log lines.
     pub log: logging::Options,
     /// What there is to log about all this, in order.

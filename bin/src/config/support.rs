@@ -139,6 +139,9 @@ pub(super) fn note_ineffective(given: &Given, notes: &mut Vec<Note>) {
             Support::NotBuilt(what) if given.is_changed(flag) => {
                 notes.push(Note::new(Level::Warn, format!("--{name} is not built yet: {what}")));
             }
+            Support::TestAid if given.is_changed(flag) => {
+                notes.push(Note::new(Level::Warn, format!("--{name} is for tests; do not serve with it")));
+            }
             Support::Historic => {
                 let note = Note::new(Level::Info, "flag is no longer supported - ignoring");
                 notes.push(note.with("flag-name", name));

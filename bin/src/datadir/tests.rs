@@ -11,7 +11,7 @@ fn dir() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn created(path: &Path) {
-    DataDir::create(path, None, ID).unwrap().commit().unwrap();
+    DataDir::create(path, None, ID).unwrap().commit(None).unwrap();
 }
 
 /// Lays `entries` (a trailing slash is a folder) and inspects.
@@ -70,7 +70,7 @@ fn a_first_start_in_steps() {
     assert_eq!(inspect(&path).unwrap().found, Found::Unfinished);
     assert!(data.log_dir().is_dir() && data.history_dir().is_dir());
     fs::write(data.index_file(), "half").unwrap();
-    data.commit().unwrap();
+    data.commit(None).unwrap();
     assert_eq!(
         inspect(&path).unwrap(),
         Inspection { found: Found::Ours(ID), strangers: Vec::new(), open_to_others: None }
@@ -89,7 +89,7 @@ fn an_unfinished_start_is_begun_again() {
     let mut data = DataDir::create(&path, None, ID).unwrap();
     assert!(!data.index_file().exists());
     assert_eq!(fs::read_dir(data.log_dir()).unwrap().count(), 0);
-    data.commit().unwrap();
+    data.commit(None).unwrap();
     assert_eq!(inspect(&path).unwrap().found, Found::Ours(ID));
 }
 
@@ -98,7 +98,7 @@ fn two_starts_exclude_each_other() {
     let (_parent, path) = dir();
     let mut first = DataDir::create(&path, None, ID).unwrap();
     assert!(matches!(DataDir::create(&path, None, ID), Err(DataDirError::Locked(..))));
-    first.commit().unwrap();
+    first.commit(None).unwrap();
     // The lock has followed the file through its rename.
     let error = DataDir::open(&path, None, Duration::ZERO).unwrap_err();
     assert!(error.to_string().contains("is in use by "), "{error}");

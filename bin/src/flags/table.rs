@@ -42,10 +42,12 @@ pub enum Support {
     GateNow(&'static str),
     /// Of a long gone etcd; not in the help.
     Historic,
+    /// Makes the server show itself to a test, or hinders it; not in the help, and said in the log.
+    TestAid,
 }
 
 use Kind::{AnyOf, Bool, Gates, Ignored, Int, List, Names, OneOf, Origins, Span, Text, Uint, Uint32, Urls};
-use Support::{GateNow, Historic, Inert, NotBuilt, Refused, SpelledNow, Works};
+use Support::{GateNow, Historic, Inert, NotBuilt, Refused, SpelledNow, TestAid, Works};
 
 /// The variable that sets flag `name`.
 pub fn variable(name: &str) -> String {
@@ -275,6 +277,12 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
     ("Kontiki", &[
         row("kontiki-log-mode", OneOf(&["auto", "dsync", "fdatasync"]), "auto", Works,
             "How log writes are made durable; auto measures the disk at the start."),
+        row("kontiki-checkpoint-entries", Uint, "300000", TestAid,
+            "Applied entries after which the index is written to disk, at the latest."),
+        row("kontiki-record-disk", Text, "", TestAid,
+            "New file to note all disk operations in, see engine/src/disk/record.rs; outside the data directory."),
+        row("kontiki-stall-reads", Span, "0s", TestAid,
+            "Time every read of cold data waits before it goes to the disk."),
     ]),
     ("Other", &[
         row("config-file", Text, "", Works,

@@ -53,18 +53,11 @@ pub struct Applying {
 impl Applying {
     /// Begins with a committed entry's bytes.
     ///
-    /// Errors: the entry is no command of a known format. It was committed, so this is damage or a newer version's
-    /// entry, and the process must stop.
+    /// Errors: the entry is too short to be a command. It was committed, so this is damage, and the process must stop.
     pub fn new(entry: Bytes) -> Result<Applying, Undecodable> {
-        let id = command::decode(&entry)?.id;
-        Ok(Applying {
-            entry,
-            id,
-            compares: Compares::default(),
-            choice: None,
-            step: None,
-            answers: Vec::new(),
-        })
+        let id = command::request_id(&entry)?;
+        let (compares, answers) = (Compares::default(), Vec::new());
+        Ok(Applying { entry, id, compares, choice: None, step: None, answers })
     }
 
     /// Who waits for the answer.
@@ -73,15 +66,18 @@ impl Applying {
     }
 
     /// Goes on until the command is applied or the budget is used up.
+    ///
+    /// Errors: something is cold; or the entry is no command of a known format, which is damage or a newer version's
+    /// entry.
     pub fn advance<W: WritePages>(
         &mut self,
         store: &mut Store<W>,
         budget: &mut Budget,
     ) -> Result<Progress<Answer>, Cold> {
-        // Borrowed fields cannot be kept beside the bytes they borrow from; decoding again costs a slice less than
-        // copying them once would.
+        // Borrowed fields cannot be kept beside the bytes they borrow from, so every slice decodes again. Nearly all
+        // commands need one.
         let entry = self.entry.clone();
-        let Command { write, .. } = command::decode(&entry).expect("decoded when it was begun");
+        let Command { write, .. } = command::decode(&entry).map_err(|Undecodable| self.undecodable())?;
         if self.is_untouched()
             && let Some(error) = gate(store, &write)
         {
@@ -94,6 +90,13 @@ impl Applying {
             Write::DeleteRange(delete) => self.advance_single(store, budget, Op::DeleteRange(delete)),
             Write::Txn(txn) => self.advance_txn(store, budget, &txn),
         }
+    }
+
+    fn undecodable(&self) -> Cold {
+        Cold::Damaged(format!(
+            "command {} is committed and not decodable: it is damaged, or a newer version of kontiki wrote it",
+            self.id.0
+        ))
     }
 
     fn is_untouched(&self) -> bool {
@@ -200,4 +203,4 @@ fn apply_alarm<W: WritePages>(store: &mut Store<W>, alarm: Alarm) -> Result<Answ
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

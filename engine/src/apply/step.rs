@@ -21,13 +21,13 @@ const DELETE_BATCH: usize = 256;
 pub enum Step {
     /// A read of several keys.
     Range(Box<RangeTask>),
-    /// Anything that is done in one go.
+    /// Anything about one key.
     AtOnce,
-    /// A delete.
+    /// A delete of several keys.
     Delete(Box<Deleting>),
 }
 
-/// A delete under way.
+/// A delete of several keys under way.
 #[derive(Debug, Default)]
 pub struct Deleting {
     /// Keys found and not yet deleted.
@@ -48,7 +48,7 @@ impl Step {
                 let task = RangeTask::new(&store.building(), range)?;
                 Step::Range(Box::new(task.expect("the revision was checked")))
             }
-            Op::DeleteRange(_) => Step::Delete(Box::default()),
+            Op::DeleteRange(delete) if delete.keys.end != RangeEnd::Single => Step::Delete(Box::default()),
             _ => Step::AtOnce,
         })
     }
@@ -76,6 +76,7 @@ impl Step {
                     prev: prev.filter(|_| put.prev_kv),
                 })
             }
+            (Step::AtOnce, Op::DeleteRange(delete)) => OpAnswer::DeleteRange(delete_one(store, delete)?),
             (Step::Delete(deleting), Op::DeleteRange(delete)) => {
                 if !deleting.advance(store, budget, delete)? {
                     return Ok(Progress::More);
@@ -86,6 +87,20 @@ impl Step {
             (step, op) => unreachable!("{step:?} was not begun with {op:?}"),
         }))
     }
+}
+
+/// Deletes one key, if it exists.
+fn delete_one<W: WritePages>(store: &mut Store<W>, delete: &DeleteRange<'_>) -> Result<DeleteAnswer, Cold> {
+    let key = delete.keys.key;
+    let newest = store.building().index.get(key)?.filter(KeyEntry::is_live);
+    let mut prev = KvList::default();
+    if let Some(entry) = &newest {
+        store.delete(key, entry)?;
+        if delete.prev_kv {
+            prev.push(entry.seq, entry.wire_len);
+        }
+    }
+    Ok(DeleteAnswer { revision: store.seen_revision(), deleted: i64::from(newest.is_some()), prev })
 }
 
 impl Deleting {
@@ -126,12 +141,6 @@ impl Deleting {
         delete: &DeleteRange<'_>,
     ) -> Result<(), Cold> {
         let index = store.building().index;
-        if delete.keys.end == RangeEnd::Single {
-            let live = index.get(delete.keys.key)?.filter(KeyEntry::is_live);
-            self.batch.extend(live.map(|entry| (delete.keys.key.to_vec(), entry)));
-            self.exhausted = true;
-            return Ok(());
-        }
         let mut scan = match &self.after {
             None => index.scan(delete.keys),
             Some(last) => index.scan_after(delete.keys, last),

@@ -14,6 +14,7 @@ use std::rc::Rc;
 
 use glommio::io::{DmaFile, OpenOptions};
 
+use super::record::Recorder;
 use super::{DiskError, Durability, FileName, Op, Outcome, Output};
 
 /// The log's directory on this executor.
@@ -23,17 +24,19 @@ pub struct DmaLog {
     open: RefCell<BTreeMap<FileName, Rc<DmaFile>>>,
     /// Files are opened with O_DSYNC.
     synced: bool,
+    recorder: Option<Recorder>,
 }
 
 impl DmaLog {
-    /// Log files in `directory`. With `synced`, every write is durable by its completion.
-    pub fn new(directory: PathBuf, synced: bool) -> DmaLog {
-        DmaLog { directory, open: RefCell::default(), synced }
+    /// Log files in `directory`. With `synced`, every write is durable by its completion. A `recorder` notes them.
+    pub fn new(directory: PathBuf, synced: bool, recorder: Option<Recorder>) -> DmaLog {
+        DmaLog { directory, open: RefCell::default(), synced, recorder }
     }
 
     /// Carries out a write or a sync of a log file.
     pub async fn run(&self, op: Op) -> Outcome {
         let context = op.to_string();
+        let begun = self.recorder.as_ref().map(|recorder| (recorder, recorder.begin(&op)));
         let outcome = match op {
             Op::Write { file, offset, data, durability } => {
                 assert_eq!(self.synced, durability == Durability::Synced, "one mode a run: {context}");
@@ -42,6 +45,9 @@ impl DmaLog {
             Op::Sync { file } => self.sync(file).await,
             _ => unreachable!("{context} is not for the log's driver"),
         };
+        if let Some((recorder, begun)) = begun {
+            recorder.end(begun, outcome.is_ok());
+        }
         outcome.map(|()| Output::Done).map_err(|error| DiskError::new(context, &error))
     }
 

@@ -27,9 +27,9 @@ pub enum Fault {
     /// It fails. Parts of a write may survive all the same; after a failed sync no later sync covers the
     /// data.
     Fail(ErrorKind),
-    /// A write reports success and nothing happens.
+    /// A write or a sync reports success and nothing happens.
     LoseWrite,
-    /// A write reports success and lands at this offset of its file.
+    /// A write reports success and lands at this offset of its file; a read returns what is there.
     Misdirect(u64),
     /// The machine stops: this operation stays in flight and all later ones fail, until [`MemDisk::crash`].
     PowerCut,
@@ -56,6 +56,33 @@ struct MemFile {
     unsynced: Vec<Unsynced>,
 }
 
+impl MemFile {
+    /// Puts bytes, written at `at`, on stable storage; what an earlier write left unstable there is gone.
+    fn make_stable(&mut self, offset: usize, data: &[u8], at: u64) {
+        store(&mut self.stable, offset, data);
+        let end = offset + data.len();
+        let mut rest = Vec::new();
+        for write in std::mem::take(&mut self.unsynced) {
+            let until = write.offset + write.data.len();
+            if write.written_at > at || write.offset >= end || until <= offset {
+                rest.push(write);
+                continue;
+            }
+            let mut keep = |from: usize, to: usize| {
+                let data = write.data.slice(from - write.offset..to - write.offset);
+                rest.push(Unsynced { offset: from, data, ..write.clone() });
+            };
+            if write.offset < offset {
+                keep(write.offset, offset);
+            }
+            if until > end {
+                keep(end, until);
+            }
+        }
+        self.unsynced = rest;
+    }
+}
+
 /// A write that is not stable.
 #[derive(Clone, Debug)]
 struct Unsynced {
@@ -63,6 +90,8 @@ struct Unsynced {
     data: Bytes,
     /// When it completed; a sync submitted later covers it. `u64::MAX`: none ever will.
     completed_at: u64,
+    /// When it was carried out, whether or not it succeeded.
+    written_at: u64,
 }
 
 /// A submitted operation.
@@ -100,8 +129,10 @@ impl MemDisk {
     /// Flips one bit of what is stored, as rot does.
     pub fn flip_bit(&mut self, file: FileName, offset: u64, bit: u8) {
         let file = self.files.get_mut(&file).unwrap_or_else(|| panic!("{file} does not exist"));
-        for image in [&mut file.seen, &mut file.stable] {
-            image[offset as usize] ^= 1 << bit;
+        file.seen[offset as usize] ^= 1 << bit;
+        // What was appended and not synced is in no other place.
+        if let Some(byte) = file.stable.get_mut(offset as usize) {
+            *byte ^= 1 << bit;
         }
     }
 
@@ -165,7 +196,8 @@ impl MemDisk {
                 Op::Write { file, offset, data, .. } => {
                     if let Some(file) = self.files.get_mut(&file) {
                         let offset = offset as usize;
-                        file.unsynced.push(Unsynced { offset, data, completed_at: u64::MAX });
+                        let (completed_at, written_at) = (u64::MAX, u64::MAX);
+                        file.unsynced.push(Unsynced { offset, data, completed_at, written_at });
                     }
                 }
                 Op::Create { .. } | Op::Rename { .. } | Op::Remove { .. } if pcg.one_in(2) => {
@@ -188,15 +220,18 @@ impl MemDisk {
     fn carry_out(&mut self, op: Op, fault: Option<Fault>, submitted_at: u64) -> Outcome {
         match fault {
             Some(Fault::Fail(kind)) => return self.fail(op, kind),
-            Some(Fault::LoseWrite) => return Ok(Output::Done),
+            Some(Fault::LoseWrite) if matches!(op, Op::Write { .. } | Op::Sync { .. }) => {
+                return Ok(Output::Done);
+            }
             _ => {}
         }
+        let place = |offset| match fault {
+            Some(Fault::Misdirect(elsewhere)) => elsewhere,
+            _ => offset,
+        };
         match op {
             Op::Write { file, offset, data, durability } => {
-                let offset = match fault {
-                    Some(Fault::Misdirect(elsewhere)) => elsewhere,
-                    _ => offset,
-                };
+                let offset = place(offset);
                 self.write(file, offset, data, durability)
             }
             Op::Sync { file } => {
@@ -204,13 +239,15 @@ impl MemDisk {
                 let (covered, rest) = std::mem::take(&mut file.unsynced)
                     .into_iter()
                     .partition::<Vec<_>, _>(|write| write.completed_at < submitted_at);
-                covered.iter().for_each(|write| store(&mut file.stable, write.offset, &write.data));
                 file.unsynced = rest;
+                covered
+                    .iter()
+                    .for_each(|write| file.make_stable(write.offset, &write.data, write.completed_at));
                 Ok(Output::Done)
             }
             Op::Read { file, offset, len } => {
                 let content = &self.file(file)?.seen;
-                let from = offset as usize;
+                let from = place(offset) as usize;
                 match content.get(from..from.saturating_add(len)) {
                     Some(bytes) => Ok(Output::Data(Bytes::copy_from_slice(bytes))),
                     None => Err(error(
@@ -253,8 +290,10 @@ impl MemDisk {
         let offset = offset as usize;
         store(&mut file.seen, offset, &data);
         match durability {
-            Durability::Synced => store(&mut file.stable, offset, &data),
-            Durability::Cached => file.unsynced.push(Unsynced { offset, data, completed_at: clock }),
+            Durability::Synced => file.make_stable(offset, &data, clock),
+            Durability::Cached => {
+                file.unsynced.push(Unsynced { offset, data, completed_at: clock, written_at: clock })
+            }
         }
         Ok(Output::Done)
     }
@@ -263,8 +302,9 @@ impl MemDisk {
         let context = op.to_string();
         match op {
             Op::Write { file, offset, data, .. } => {
-                let offset = offset as usize;
-                self.file(file)?.unsynced.push(Unsynced { offset, data, completed_at: u64::MAX });
+                let (offset, written_at) = (offset as usize, self.clock);
+                let write = Unsynced { offset, data, completed_at: u64::MAX, written_at };
+                self.file(file)?.unsynced.push(write);
             }
             Op::Sync { file } => {
                 self.file(file)?.unsynced.iter_mut().for_each(|write| write.completed_at = u64::MAX);

@@ -33,6 +33,9 @@ pub mod file;
 // Log files through glommio.
 pub mod dma;
 
+// What all of them are asked for, on record.
+pub mod record;
+
 /// Smallest unit of offset, length and memory alignment for direct IO, in bytes.
 pub const BLOCK_SIZE: usize = 4096;
 

@@ -20,6 +20,7 @@ use std::collections::VecDeque;
 use super::bitmap::Bitmap;
 use super::layout::FIRST_PAGE;
 use super::page::PageNo;
+use crate::seeded::{self, Bug};
 
 /// The slots of the file.
 #[derive(Debug)]
@@ -217,7 +218,8 @@ impl Slots {
     /// once the epochs passed.
     pub fn finish_checkpoint(&mut self, generation: u64) -> Vec<PageNo> {
         let mut released = Vec::new();
-        while self.held.front().is_some_and(|held| held.generation + 2 <= generation) {
+        let kept = if seeded::is(Bug::ReuseSlotEarly) { 1 } else { 2 };
+        while self.held.front().is_some_and(|held| held.generation + kept <= generation) {
             released.append(&mut self.held.pop_front().expect("just seen").pages);
         }
         released

@@ -26,6 +26,7 @@ use super::page::{PAGE_SIZE, Page, PageNo};
 use super::range::Unpopulated;
 use super::space::{Place, Space};
 use crate::disk::{Disk, Durability, FileName, Op, Outcome, Owner, Token};
+use crate::seeded::{self, Bug};
 
 /// Longest write, in pages: 1 MiB.
 const RUN_PAGES_MAX: u32 = 256;
@@ -118,7 +119,7 @@ impl Checkpoint {
                 return Some(self.emit(write));
             }
             if self.in_flight.is_empty() && self.unwritten.count() == 0 {
-                self.step = Step::SyncPages;
+                self.step = if seeded::is(Bug::MetaBeforeData) { Step::Meta } else { Step::SyncPages };
             }
         }
         if !self.in_flight.is_empty() {

@@ -16,6 +16,7 @@ use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{Index, IndexView, Root};
 use crate::mvcc::view::View;
 use crate::request::{AlarmKind, Put};
+use crate::seeded::{self, Bug};
 use crate::types::{LeaseId, Revision, Seq};
 
 /// Numbers that go with a version of the index.
@@ -118,7 +119,8 @@ impl<W: WritePages> Store<W> {
             Some(entry) if put.ignore_lease => entry.lease,
             _ => put.lease,
         };
-        let (created, version) = alive.map_or((main, 1), |entry| (entry.created, entry.version + 1));
+        let counted = if seeded::is(Bug::KeepGeneration) { newest } else { alive };
+        let (created, version) = counted.map_or((main, 1), |entry| (entry.created, entry.version + 1));
         let change = Change::Put { value, created, version, lease };
         let prev = newest.map(|entry| entry.seq);
         let new = NewRecord { main, sub: self.subs, prev, key: put.key, change };
@@ -196,7 +198,9 @@ impl<W: WritePages> Store<W> {
     pub fn set_alarm(&mut self, member: u64, kind: AlarmKind, raised: bool) -> Result<bool, Cold> {
         let row = alarm_row(member, kind);
         if raised {
-            self.index.put_row(Table::Alarm, &row, &[])?;
+            if !seeded::is(Bug::ForgetAlarm) {
+                self.index.put_row(Table::Alarm, &row, &[])?;
+            }
             Ok(!self.alarms.insert((member, kind)))
         } else {
             self.index.remove_row(Table::Alarm, &row)?;
@@ -261,4 +265,59 @@ pub fn parse_alarm_row(row: &[u8]) -> Option<(u64, AlarmKind)> {
         _ => return None,
     };
     Some((u64::from_be_bytes(*member), kind))
+}
+
+// What the store holds is tested with `apply`, against a model.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::tests::world::World;
+    use crate::types::Seq;
+
+    #[test]
+    fn readers_see_the_last_publication() {
+        let mut world = World::calm();
+        let store = &mut world.store;
+        let put = Put { key: b"a", value: b"1", ..Put::default() };
+        assert_eq!(store.put(&put), Ok(None));
+        assert!(store.is_changed());
+        assert_eq!((store.revision(), store.seen_revision()), (Revision(1), Revision(2)));
+        let (inside, outside) = (store.building(), store.view());
+        assert_eq!(
+            (inside.revision, inside.get(b"a").unwrap().map(|found| found.seq)),
+            (Revision(2), Some(Seq(1)))
+        );
+        assert_eq!((outside.revision, outside.get(b"a")), (Revision(1), Ok(None)));
+        store.end_transaction();
+        assert_eq!((store.revision(), store.view().revision), (Revision(2), Revision(1)));
+        // A transaction without changes makes no revision.
+        store.end_transaction();
+        store.compact(Revision(2));
+        assert_eq!((store.compacted(), store.view().compacted), (Revision(2), Revision::NEVER_COMPACTED));
+        let (root, state) = store.publish().unwrap();
+        assert_eq!((root.live, state), (1, State { revision: Revision(2), compacted: Revision(2) }));
+        assert_eq!(store.view().get(b"a").unwrap().map(|found| found.version), Some(1));
+    }
+
+    #[test]
+    fn alarms_are_rows_of_the_index() {
+        let mut world = World::calm();
+        let store = &mut world.store;
+        assert_eq!(store.set_alarm(u64::MAX, AlarmKind::Corrupt, true), Ok(false));
+        assert_eq!(store.set_alarm(3, AlarmKind::NoSpace, true), Ok(false));
+        assert_eq!(store.set_alarm(3, AlarmKind::NoSpace, true), Ok(true));
+        assert_eq!(store.set_alarm(4, AlarmKind::NoSpace, false), Ok(false));
+        let listed: Vec<_> = store.alarms().collect();
+        assert_eq!(listed, [(3, AlarmKind::NoSpace), (u64::MAX, AlarmKind::Corrupt)]);
+        let view = store.building();
+        let mut rows = view.index.rows(Table::Alarm, &[]);
+        for alarm in listed {
+            let (row, _) = rows.next().unwrap().expect("an alarm has a row");
+            assert_eq!(parse_alarm_row(row), Some(alarm));
+        }
+        assert_eq!(rows.next(), Ok(None));
+        for row in [&b""[..], b"12345678", b"12345678\x00", b"12345678\x03", b"12345678\x01\x01"] {
+            assert_eq!(parse_alarm_row(row), None);
+        }
+    }
 }

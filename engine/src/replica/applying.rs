@@ -11,6 +11,7 @@ use crate::command::RequestId;
 use crate::map::Tag;
 use crate::mvcc::range::Progress;
 use crate::mvcc::walk::Budget;
+use crate::seeded::{self, Bug};
 use crate::wal::EntryId;
 
 /// Committed and not applied.
@@ -66,7 +67,7 @@ impl ApplyQueue {
 impl Replica {
     /// Applies what is committed until the turn's budget is used up, and publishes it.
     pub(super) fn apply(&mut self, now: Instant) -> Result<(), Fatal> {
-        let mut budget = Budget::SLICE;
+        let mut budget = self.config.apply_slice;
         while self.applies.has_work() && budget.0 > 0 {
             if !self.apply_front(&mut budget)? {
                 break;
@@ -102,6 +103,11 @@ impl Replica {
                 }
                 let current = self.applies.current.as_mut().expect("just begun");
                 match current.advance(&mut self.store, budget) {
+                    Ok(Progress::Done(answer)) if seeded::is(Bug::AnswerBeforePublish) => {
+                        let call = self.waiting.remove(&current.id());
+                        self.events.extend(call.map(|call| Event::Answer { call, answer }));
+                        self.applies.current = None;
+                    }
                     Ok(Progress::Done(answer)) => {
                         self.applies.answers.push((current.id(), answer));
                         self.applies.current = None;
@@ -142,6 +148,10 @@ impl Replica {
         self.applies.published = self.applies.applied;
         self.applies.last_at = Some(now);
         self.raft.applied(LogIndex(self.applies.applied.index));
+        if self.raft.conf_state().members().count() == 1 {
+            // Nobody will ask for these entries again; after a crash they are read from the log.
+            self.raft.compact(LogIndex(self.applies.applied.index));
+        }
         for (id, answer) in self.applies.answers.drain(..) {
             // Without a call it is another member's request, a replayed one, or one whose time was up.
             if let Some(call) = self.waiting.remove(&id) {

@@ -15,6 +15,8 @@ use super::payload::Payload;
 use super::{Fatal, Replica};
 use crate::disk::Disk;
 use crate::map::{self, MapError};
+use crate::seeded::{self, Bug};
+use crate::types::Revision;
 use crate::wal::EntryId;
 
 /// A pinned version to be written; for a background thread.
@@ -86,7 +88,8 @@ impl Replica {
             }
         }
         let Step::Waiting { log, .. } = &self.checkpoints.step else { return Ok(()) };
-        if self.wal.durable() >= log.0 && self.store.history().is_stable() {
+        let stable = self.store.history().is_stable() || seeded::is(Bug::CheckpointBeforeHistory);
+        if self.wal.durable() >= log.0 && stable {
             self.checkpoints.step = match std::mem::replace(&mut self.checkpoints.step, Step::Running) {
                 Step::Waiting { job, .. } => Step::Ready(job),
                 step => unreachable!("just looked at {step:?}"),
@@ -128,7 +131,13 @@ impl Replica {
         let pages = self.store.pages_mut();
         pages.publish(root.page, tag);
         let applied = self.applies.published();
-        let payload = Payload { root, state, applied, mark };
+        let mut payload = Payload { root, state, applied, mark };
+        if seeded::is(Bug::CheckpointClaimsMore) {
+            payload.applied.index += 1;
+        }
+        if seeded::is(Bug::ForgetCompaction) {
+            payload.state.compacted = Revision::NEVER_COMPACTED;
+        }
         let checkpoint = pages.begin_checkpoint(&payload.encode());
         let job = Box::new(CheckpointJob { checkpoint, applied });
         self.checkpoints.step = Step::Waiting { job, log: self.pushed };

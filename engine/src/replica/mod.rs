@@ -47,8 +47,10 @@ use crate::map;
 use crate::mvcc::history::OpenError;
 use crate::mvcc::store::Store;
 use crate::mvcc::view::View;
+use crate::mvcc::walk::Budget;
 use crate::mvcc::{Cold, history};
 use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
+use crate::seeded::{self, Bug};
 use crate::wal::{self, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
@@ -146,6 +148,8 @@ pub struct Config {
     pub request_bytes_max: usize,
     /// Bytes of data after which writes that add to them are refused; none is no quota.
     pub quota_bytes: Option<u64>,
+    /// What one turn may spend on applying; then the sockets and the log have their turn.
+    pub apply_slice: Budget,
     /// The log.
     pub wal: wal::Config,
     /// The history.
@@ -171,6 +175,7 @@ impl Config {
             request_timeout: Duration::from_secs(7),
             request_bytes_max: 1536 << 10,
             quota_bytes: Some(2 << 30),
+            apply_slice: Budget::SLICE,
             wal: wal::Config::default(),
             history: history::Config::default(),
             map: map::Limits::default(),
@@ -215,6 +220,8 @@ pub struct Replica {
     logged_bytes: u64,
     next_tick: Instant,
     stopping: bool,
+    /// Size of the data when the quota refused a write.
+    full_at: Option<u64>,
     /// New work was proposed since the log was last polled.
     proposed: bool,
 }
@@ -253,13 +260,15 @@ impl Replica {
     /// malformed.
     pub fn check_quota(&mut self, now: Instant, write: &Write<'_>) -> Result<(), ApiError> {
         let cost = quota::cost(write);
-        match self.config.quota_bytes {
-            Some(quota) if cost > 0 && self.db_size() + cost >= quota => {
-                self.raise_no_space(now);
-                Err(ApiError::NoSpace)
-            }
-            _ => Ok(()),
+        let Some(quota) = self.config.quota_bytes.filter(|_| cost > 0) else { return Ok(()) };
+        let size = self.db_size();
+        // Once full it stays so until something is freed, even for a write that would just fit.
+        if size + cost < quota && self.full_at.is_none_or(|full| size < full) {
+            return Ok(());
         }
+        self.full_at = Some(size);
+        self.raise_no_space(now);
+        Err(ApiError::NoSpace)
     }
 
     /// Moves everything on that can move: call it after any input.
@@ -343,6 +352,9 @@ impl Replica {
             self.wal.push_conf_state(position, payload::encode_conf_state(conf_state));
         }
         self.pushed = append.position;
+        if seeded::is(Bug::AckBeforeDurable) {
+            self.raft.persisted(append.position);
+        }
     }
 
     /// The next work for the driver; drain it after every turn.
@@ -354,15 +366,17 @@ impl Replica {
         if let Some((token, op)) = self.store.history_mut().poll_disk() {
             return Some(Work::Disk(token, op));
         }
-        match self.loader.poll(self.store.pages_mut()) {
-            Some(map::Load::Read(token, op)) => return Some(Work::Disk(token, op)),
-            Some(map::Load::Populate(populate)) => return Some(Work::Populate(populate)),
-            None => {}
+        if let Some(load) = self.loader.poll(self.store.pages_mut()) {
+            return Some(load_work(load));
         }
         if let Some(job) = self.poll_checkpoint() {
             return Some(Work::Checkpoint(job));
         }
-        self.store.pages_mut().poll_prefault().map(Work::Prefault)
+        if let Some(prefault) = self.store.pages_mut().poll_prefault() {
+            return Some(Work::Prefault(prefault));
+        }
+        // Last, so that what somebody waits for goes first.
+        self.loader.poll_preload(self.store.pages_mut()).map(load_work)
     }
 
     /// The next thing to tell a client; drain it after every turn.
@@ -523,6 +537,13 @@ impl Replica {
     pub fn db_size(&self) -> u64 {
         let pages = u64::from(self.store.pages().usage().live) * map::page::PAGE_SIZE as u64;
         pages + self.store.history().size()
+    }
+}
+
+fn load_work(load: map::Load) -> Work {
+    match load {
+        map::Load::Read(token, op) => Work::Disk(token, op),
+        map::Load::Populate(populate) => Work::Populate(populate),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{self, Index, Root};
 use crate::mvcc::store::{self, State, Store};
 use crate::request::AlarmKind;
+use crate::seeded::{self, Bug};
 use crate::wal::recover::{RecoverError, Voters};
 use crate::wal::{self, EntryId, Recovered};
 
@@ -109,7 +110,7 @@ pub fn open(
         batch: Vec::new(),
         batch_ends: Vec::new(),
         // Ids of this start follow the nonce, so that no entry of an earlier one answers a request of this.
-        next_request: nonce,
+        next_request: if seeded::is(Bug::ReuseRequestIds) { 0 } else { nonce },
         waiting: Default::default(),
         deadlines: Default::default(),
         applies: ApplyQueue::new(applied),
@@ -121,6 +122,7 @@ pub fn open(
         logged_bytes: 0,
         next_tick: now + config.heartbeat,
         stopping: false,
+        full_at: None,
         proposed: false,
         config,
     };

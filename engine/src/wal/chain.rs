@@ -46,7 +46,13 @@ pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
         let missing = last.map_or(1, |last| last.header.number + 1);
         let torn = last.is_some() && missing > proven;
         let Some(resume) = links.resume(last).filter(|_| !torn) else {
-            note_tail(survey, last, &mut chain.warnings);
+            // What vouches for the missing block stands before it: the last accepted one went astray, and the blocks
+            // that should follow it are where it should be.
+            if let Some(last) = last.filter(|last| !torn && survey.promised(Some(last)).index > applied) {
+                chain.damage = Some((last.file(), last.end(), missing));
+            } else {
+                note_tail(survey, last, &mut chain.warnings);
+            }
             return chain;
         };
         let (file, offset) = first_broken(survey, last, resume);
@@ -79,7 +85,7 @@ impl<'a> Links<'a> {
             by_number.entry(found.header.number).or_default().push(found);
         }
         let heads = survey.live.iter().filter(|found| found.start.is_some()).collect();
-        Links { by_number, heads, first_segment: survey.segments.first().map_or(0, |&(number, _)| number) }
+        Links { by_number, heads, first_segment: survey.first_segment }
     }
 
     /// The block that follows `last`, or the first of all.

@@ -101,6 +101,8 @@ pub mod flags {
     pub const RECOVERING: u32 = 1 << 1;
     /// The last block of an orderly stop.
     pub const CLEAN: u32 = 1 << 2;
+    /// The block before this one logs a configuration: who skips the frames of others reads those.
+    pub const AFTER_CONF_STATE: u32 = 1 << 3;
 }
 
 /// What a block says of itself.

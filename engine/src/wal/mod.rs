@@ -35,8 +35,14 @@ pub mod writer;
 // Why a log cannot be opened.
 mod error;
 
+// A segment's bytes, in large pieces.
+mod reader;
+
 // What valid blocks lie where: the evidence that recovery judges.
 mod survey;
+
+// The short way to the same evidence: what the index holds is not read.
+mod walk;
 
 // Which of them count.
 mod chain;

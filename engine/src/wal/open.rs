@@ -37,6 +37,7 @@ pub fn open(
         hard_state: recovered.hard_state,
         last: recovered.last(),
         conf_state: recovered.conf_state.clone().unwrap_or_default(),
+        after_conf_state: false,
         promised: match recovered.standing {
             Standing::Sound => None,
             Standing::Recovering { promised } => Some(promised),

@@ -17,12 +17,14 @@ use bytes::Bytes;
 use super::chain::{Chain, follow};
 pub use super::error::RecoverError;
 use super::frame::{self, BadFrame};
-use super::layout::{HEADER_BYTES, flags};
+use super::layout::flags;
 use super::replay::{Replay, Replayed};
 use super::segment::{Segment, Spare};
-use super::survey::{Found, Survey, read_heads, survey};
+use super::survey::{Body, Found, Survey, read_heads};
+use super::walk::survey_above;
 use super::{Entry, EntryId, HardState, Identity};
-use crate::disk::{self, Disk, FileName, Op};
+use crate::disk::{Disk, FileName, Op};
+use crate::seeded::{self, Bug};
 
 /// Who else holds copies of the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +120,9 @@ pub fn recover(
         Voters::Group => Policy::Recover,
     };
     let recovered = judge(disk, identity, applied, policy)?;
+    if seeded::is(Bug::KeptIsNotDurable) {
+        return Ok(recovered);
+    }
     for segment in recovered.segments.iter().chain(&recovered.unused) {
         disk.run(Op::Sync { file: FileName::Log(segment.number) })?;
     }
@@ -139,15 +144,19 @@ pub(super) fn judge(
     applied: EntryId,
     policy: Policy,
 ) -> Result<Recovered, RecoverError> {
-    let survey = survey(disk, Some(identity))?;
+    let survey = survey_above(disk, identity, applied.index)?;
     let Chain { accepted, damage, mut warnings } = follow(&survey, applied.index);
     let mut replay = Replay::new(applied);
+    let witness = holder(&accepted, applied.index);
     for found in &accepted {
-        replay_block(disk, found, &mut replay)?;
+        match found.body {
+            Body::Unread => pass_block(disk, found, witness == Some(found.header.number), &mut replay)?,
+            Body::Right | Body::Here(_) => replay_block(disk, found, &mut replay)?,
+        }
     }
     let replayed = replay.finish(&mut warnings)?;
     let newest = accepted.last();
-    if policy == Policy::Refuse {
+    if policy == Policy::Refuse && !seeded::is(Bug::TruncateAtFirstBadBlock) {
         refuse_loss(&survey, newest, damage, &replayed)?;
     }
     let loss = damage.is_some() || replayed.behind;
@@ -220,19 +229,40 @@ fn lost_promise(survey: &Survey, newest: Option<&Found>, loss: bool, replayed: &
     })
 }
 
-fn replay_block(disk: &mut dyn Disk, found: &Found, replay: &mut Replay) -> Result<(), RecoverError> {
-    let at = found.read_at + HEADER_BYTES as u64;
-    let body = disk::read(disk, found.file(), at, found.header.body_length as usize)?;
-    let malformed =
-        |reason: String| RecoverError::Malformed { file: found.file(), offset: found.offset, reason };
-    if crc32fast::hash(&body) != found.header.body_crc {
-        return Err(malformed("it changed while it was read".into()));
-    }
-    let frames = frame::decode(&body)
-        .map_err(|BadFrame { offset, reason }| malformed(format!("the frame at {offset} {reason}")))?;
+/// Number of the block that wrote the applied entry, unless it wrote more.
+fn holder(accepted: &[Found], applied: u64) -> Option<u64> {
+    let newest = accepted.iter().map(|found| &found.header).rfind(|header| header.first_index <= applied)?;
+    (newest.last_index == applied).then_some(newest.number)
+}
+
+/// A block at or below the applied entry, of which the header is enough. The one that holds the applied entry is
+/// read for its term: it shows whether log and index belong together. Should it be damaged, that does no harm.
+fn pass_block(
+    disk: &mut dyn Disk,
+    found: &Found,
+    is_holder: bool,
+    replay: &mut Replay,
+) -> Result<(), RecoverError> {
     if found.header.flags & flags::RECOVERING == 0 {
         replay.caught_up();
     }
+    replay.end_below(found.header.first_index, found.header.last_index);
+    if is_holder && let Some(body) = found.read_body(disk)? {
+        replay.witness(&frame::decode(&body).unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn replay_block(disk: &mut dyn Disk, found: &Found, replay: &mut Replay) -> Result<(), RecoverError> {
+    if found.header.flags & flags::RECOVERING == 0 {
+        replay.caught_up();
+    }
+    let malformed =
+        |reason: String| RecoverError::Malformed { file: found.file(), offset: found.offset, reason };
+    let body = found.read_body(disk)?;
+    let body = body.ok_or_else(|| malformed("it changed while it was read".into()))?;
+    let frames = frame::decode(&body)
+        .map_err(|BadFrame { offset, reason }| malformed(format!("the frame at {offset} {reason}")))?;
     for frame in frames {
         replay.frame(frame).map_err(malformed)?;
     }

@@ -49,6 +49,30 @@ impl Replay {
         self.promised = None;
     }
 
+    /// Takes in a block of which only the header was read: it wrote from entry `first` on, and after it the log
+    /// ends at `last`, which is not above the applied entry. The term of that one does not matter any more.
+    pub fn end_below(&mut self, first: u64, last: u64) {
+        assert!(last <= self.applied.index, "{last} lies above the applied entry {:?}", self.applied);
+        self.entries.clear();
+        self.ignored_mark = None;
+        self.last = Some(EntryId { index: last, term: 0 });
+        if first <= self.applied.index {
+            self.applied_term = None;
+        }
+    }
+
+    /// What the frames of a block that [`Replay::end_below`] passed over say of the applied entry.
+    pub fn witness(&mut self, frames: &[Frame]) {
+        for frame in frames {
+            match frame {
+                Frame::Entry(entry) if entry.index == self.applied.index => {
+                    self.applied_term = Some(entry.term);
+                }
+                _ => {}
+            }
+        }
+    }
+
     /// Takes in one frame; a contradiction is returned in words.
     pub fn frame(&mut self, frame: Frame) -> Result<(), String> {
         match frame {
@@ -134,7 +158,7 @@ impl Replay {
         }
         Ok(Replayed {
             entries: self.entries,
-            last: if behind { applied } else { last },
+            last: if last.index <= applied.index { applied } else { last },
             conf_state: self.conf_state,
             promised: self.promised,
             behind,

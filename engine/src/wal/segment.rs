@@ -12,6 +12,7 @@ use super::config::Config;
 use super::layout::HEAD_BYTES;
 use super::recover::Recovered;
 use crate::disk::{DiskError, FileName, Op};
+use crate::seeded::{self, Bug};
 
 /// A file of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +109,9 @@ impl Space {
         if self.offset + len > self.active.len - HEAD_BYTES as u64 {
             return None;
         }
+        if seeded::is(Bug::RewriteTailBlock) && self.offset > HEAD_BYTES as u64 {
+            self.offset -= HEAD_BYTES as u64;
+        }
         let at = self.offset;
         self.offset += len;
         self.active.max_index = self.active.max_index.max(max_index);
@@ -197,7 +201,7 @@ impl Space {
     /// disk can still be opened.
     pub fn release(&mut self, upto: u64) {
         assert!(upto >= self.checkpoint, "checkpoints went back from {} to {upto}", self.checkpoint);
-        self.releasable = self.checkpoint;
+        self.releasable = if seeded::is(Bug::ReleaseLogEarly) { upto } else { self.checkpoint };
         self.checkpoint = upto;
         self.full = false;
     }

@@ -1,9 +1,12 @@
 //! What valid blocks lie where: the evidence that recovery judges.
 //!
-//! A survey reads every segment once and looks at each 4 KiB boundary that is not inside a valid block. A
-//! block is evidence when header and body have the right checksums, cluster and member are ours and its nonce
-//! is *known*: it stands in a segment head, which is a place that clients' bytes never reach. Without the
-//! nonce, bytes that a client stored could pass for a block once the real one around them is damaged.
+//! A survey looks at each 4 KiB boundary that is not inside a valid block. A block is evidence when header and
+//! body have the right checksums, cluster and member are ours and its nonce is *known*: it stands in a segment
+//! head, which is a place that clients' bytes never reach. Without the nonce, bytes that a client stored could
+//! pass for a block once the real one around them is damaged.
+//!
+//! [`survey`] reads every segment; that is for `utl log`. Recovery takes the shorter way of [`super::walk`],
+//! which leaves out what cannot change its judgement.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +14,7 @@ use bytes::Bytes;
 
 use super::frame::{self, Frame, Start};
 use super::layout::{FORMAT, HEAD_BYTES, HEADER_BYTES, Header, HeaderError, SEGMENT_BYTES_MAX};
+use super::reader::Reader;
 use super::recover::RecoverError;
 use super::segment::Spare;
 use super::{EntryId, Identity};
@@ -29,6 +33,18 @@ pub(super) struct Found {
     pub read_at: u64,
     /// What it says of the log before, if it is the head of a segment.
     pub start: Option<Start>,
+    pub body: Body,
+}
+
+/// What is known of a block's frames.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// They were not looked at: the index holds what they did, and the block is known to have been durable.
+    Unread,
+    /// Their checksum is right.
+    Right,
+    /// The same, and here they are.
+    Here(Bytes),
 }
 
 impl Found {
@@ -38,6 +54,22 @@ impl Found {
 
     pub fn file(&self) -> FileName {
         FileName::Log(self.segment)
+    }
+
+    /// Its frames, if they are what the header says.
+    pub fn read_body(&self, disk: &mut dyn Disk) -> Result<Option<Bytes>, RecoverError> {
+        if let Body::Here(body) = &self.body {
+            return Ok(Some(body.clone()));
+        }
+        let at = self.read_at + HEADER_BYTES as u64;
+        let body = disk::read(disk, self.file(), at, self.header.body_length as usize)?;
+        Ok((crc32fast::hash(&body) == self.header.body_crc).then_some(body))
+    }
+
+    /// It is a head that voids `other`.
+    pub fn cuts(&self, other: &Found) -> bool {
+        let start = self.header.start;
+        self.start.is_some_and(|Start { cut, .. }| other.header.start < start && other.header.number >= cut)
     }
 
     /// Place in the row of all bytes of the log.
@@ -64,6 +96,8 @@ pub(super) struct Survey {
     pub identity: Option<Identity>,
     /// Numbers and lengths of the segments, in order.
     pub segments: Vec<(u64, u64)>,
+    /// Number of the first segment looked at; the index holds all that those before it did.
+    pub first_segment: u64,
     pub spares: Vec<Spare>,
     /// Valid blocks in order of place, void ones left out.
     pub live: Vec<Found>,
@@ -90,7 +124,20 @@ impl Survey {
             }
         }
         survey.segments.sort_unstable();
+        survey.first_segment = survey.segments.first().map_or(0, |&(number, _)| number);
         survey
+    }
+
+    /// What heads and chain say of each other, once all blocks are there.
+    pub fn judge_heads(&mut self) {
+        self.drop_torn_heads();
+        self.set_void_apart();
+    }
+
+    /// Remembers how far numbers have grown.
+    pub fn note(&mut self, header: &Header) {
+        self.start_max = self.start_max.max(header.start);
+        self.number_max = self.number_max.max(header.number);
     }
 
     /// A copy stands in for a head that was durable once, not for one that a power cut tore.
@@ -101,11 +148,8 @@ impl Survey {
 
     /// What a later start has cut off counts no more.
     fn set_void_apart(&mut self) {
-        let cuts = self.live.iter().filter_map(|found| Some((found.header.start, found.start?.cut)));
-        let cuts: Vec<(u64, u64)> = cuts.collect();
-        let is_void = |found: &Found| {
-            cuts.iter().any(|&(start, cut)| found.header.start < start && found.header.number >= cut)
-        };
+        let heads: Vec<Found> = self.live.iter().filter(|found| found.start.is_some()).cloned().collect();
+        let is_void = |found: &Found| heads.iter().any(|head| head.cuts(found));
         (self.void, self.live) = std::mem::take(&mut self.live).into_iter().partition(is_void);
     }
 
@@ -132,27 +176,33 @@ impl Survey {
 
 /// Reads the whole log of `identity`, or of whoever wrote the first valid head.
 pub(super) fn survey(disk: &mut dyn Disk, identity: Option<Identity>) -> Result<Survey, RecoverError> {
-    let mut survey = Survey::of_files(disk.list()?);
-    survey.identity = identity;
-    let heads = read_heads(disk, &survey.segments)?;
-    let author = heads.iter().flatten().next().map(|head| head.header.identity);
-    let Some(identity) = identity.or(author) else {
+    let (mut survey, heads) = survey_heads(disk, identity)?;
+    let Some(known) = Known::by(&survey, &heads) else {
         return Ok(survey);
     };
-    survey.identity = Some(identity);
-    let ours = |found: &&Found| found.header.identity == identity;
+    for (&(number, len), head) in survey.segments.clone().iter().zip(heads) {
+        let mut reader = Reader::new(disk, number, len);
+        scan(&mut reader, head, &known, &mut survey)?;
+    }
+    survey.judge_heads();
+    Ok(survey)
+}
+
+/// Reads the heads, and makes sure that they are of one member.
+pub(super) fn survey_heads(
+    disk: &mut dyn Disk,
+    identity: Option<Identity>,
+) -> Result<(Survey, Vec<Option<Found>>), RecoverError> {
+    let mut survey = Survey::of_files(disk.list()?);
+    let heads = read_heads(disk, &survey.segments)?;
+    let author = heads.iter().flatten().next().map(|head| head.header.identity);
+    survey.identity = identity.or(author);
+    let ours = |found: &&Found| Some(found.header.identity) == survey.identity;
     if let Some(stranger) = heads.iter().flatten().find(|found| !ours(found)) {
         return Err(RecoverError::Stranger { file: stranger.file(), found: stranger.header.identity });
     }
-    let nonces: BTreeSet<u64> = heads.iter().flatten().map(|head| head.header.nonce).collect();
-    let start_known = heads.iter().flatten().map(|head| head.header.start).max().unwrap_or(0);
-    let known = Known { identity, nonces, start: start_known };
-    for (&(number, len), head) in survey.segments.clone().iter().zip(heads) {
-        scan(disk, number, len, head, &known, &mut survey)?;
-    }
-    survey.drop_torn_heads();
-    survey.set_void_apart();
-    Ok(survey)
+    heads.iter().flatten().for_each(|head| survey.note(&head.header));
+    Ok((survey, heads))
 }
 
 /// The head of each segment, from its copy when the first one is damaged.
@@ -183,7 +233,16 @@ fn read_head(disk: &mut dyn Disk, number: u64, len: u64) -> Result<Option<Found>
             let body = bytes.slice(HEADER_BYTES..HEADER_BYTES + header.body_length as usize);
             let start = start_of(&body);
             if start.is_some() {
-                return Ok(Some(Found { header, header_crc, segment: number, offset: 0, read_at, start }));
+                let body = Body::Here(body);
+                return Ok(Some(Found {
+                    header,
+                    header_crc,
+                    segment: number,
+                    offset: 0,
+                    read_at,
+                    start,
+                    body,
+                }));
             }
         }
     }
@@ -202,51 +261,53 @@ fn start_of(body: &Bytes) -> Option<Start> {
 }
 
 /// What makes a block ours.
-struct Known {
-    identity: Identity,
-    nonces: BTreeSet<u64>,
+pub(super) struct Known {
+    pub identity: Identity,
+    pub nonces: BTreeSet<u64>,
     /// Newest start that a head tells of.
     start: u64,
 }
 
 /// Looks at every block boundary of one segment.
-fn scan(
-    disk: &mut dyn Disk,
-    number: u64,
-    len: u64,
+pub(super) fn scan(
+    reader: &mut Reader,
     head: Option<Found>,
     known: &Known,
     survey: &mut Survey,
 ) -> Result<(), RecoverError> {
-    let file = FileName::Log(number);
-    let whole_blocks = len / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
-    let bytes = disk::read(disk, file, 0, whole_blocks as usize)?;
-    let end = bytes.len().saturating_sub(HEAD_BYTES);
-    let mut at = 0;
-    if let Some(head) = head {
-        if head.read_at != 0 {
-            survey.broken.push(Broken {
-                file,
-                offset: 0,
-                reason: "the head is damaged or torn; its copy is not",
-            });
-        }
-        at = head.header.length as usize;
-        note(survey, &head.header);
-        survey.live.push(head);
+    let Some(head) = head else {
+        return scan_from(reader, 0, known, survey);
+    };
+    if head.read_at != 0 {
+        let reason = "the head is damaged or torn; its copy is not";
+        survey.broken.push(Broken { file: head.file(), offset: 0, reason });
     }
-    while at + HEADER_BYTES <= end {
-        let offset = at as u64;
-        at += BLOCK_SIZE;
-        match known.look(&bytes[offset as usize..end]) {
+    let end = head.end();
+    survey.live.push(head);
+    scan_from(reader, end, known, survey)
+}
+
+/// Looks at the block boundaries of a segment from `at` on.
+pub(super) fn scan_from(
+    reader: &mut Reader,
+    mut at: u64,
+    known: &Known,
+    survey: &mut Survey,
+) -> Result<(), RecoverError> {
+    let file = FileName::Log(reader.segment);
+    while at + BLOCK_SIZE as u64 <= reader.end {
+        let offset = at;
+        at += BLOCK_SIZE as u64;
+        match known.look(reader, offset)? {
             Seen::Nothing => {}
             Seen::Broken(reason) => survey.broken.push(Broken { file, offset, reason }),
             Seen::Orphan => survey.orphans.push((file, offset)),
             Seen::Block(header, header_crc) => {
-                note(survey, &header);
-                at = offset as usize + header.length as usize;
-                let (segment, read_at) = (number, offset);
-                survey.live.push(Found { header, header_crc, segment, offset, read_at, start: None });
+                survey.note(&header);
+                at = offset + u64::from(header.length);
+                let (segment, read_at) = (reader.segment, offset);
+                let body = Body::Right;
+                survey.live.push(Found { header, header_crc, segment, offset, read_at, start: None, body });
             }
         }
     }
@@ -254,7 +315,7 @@ fn scan(
 }
 
 /// What is at a block boundary.
-enum Seen {
+pub(super) enum Seen {
     Nothing,
     Broken(&'static str),
     /// See [`Survey::orphans`].
@@ -263,32 +324,40 @@ enum Seen {
 }
 
 impl Known {
-    fn look(&self, bytes: &[u8]) -> Seen {
-        let header = match Header::decode(bytes) {
-            Ok((header, _)) => header,
-            Err(HeaderError::Checksum(_)) => return Seen::Broken("the header is damaged"),
-            Err(_) => return Seen::Nothing,
-        };
-        let known = self.nonces.contains(&header.nonce);
-        match valid_block(bytes) {
-            _ if header.identity != self.identity => Seen::Nothing,
-            Some((header, crc)) if known => Seen::Block(header, crc),
-            Some(_) if header.start > self.start => Seen::Orphan,
-            None if known => Seen::Broken("the body is damaged"),
-            _ => Seen::Nothing,
-        }
+    /// What `heads` make known; nothing if nobody knows whose log it is.
+    pub fn by(survey: &Survey, heads: &[Option<Found>]) -> Option<Known> {
+        let heads = || heads.iter().flatten().map(|head| &head.header);
+        Some(Known {
+            identity: survey.identity?,
+            nonces: heads().map(|head| head.nonce).collect(),
+            start: heads().map(|head| head.start).max().unwrap_or(0),
+        })
     }
-}
 
-fn note(survey: &mut Survey, header: &Header) {
-    survey.start_max = survey.start_max.max(header.start);
-    survey.number_max = survey.number_max.max(header.number);
+    pub fn look(&self, reader: &mut Reader, at: u64) -> Result<Seen, RecoverError> {
+        let (header, crc) = match Header::decode(&reader.bytes(at, HEADER_BYTES)?) {
+            Ok(decoded) => decoded,
+            Err(HeaderError::Checksum(_)) => return Ok(Seen::Broken("the header is damaged")),
+            Err(_) => return Ok(Seen::Nothing),
+        };
+        if header.identity != self.identity {
+            return Ok(Seen::Nothing);
+        }
+        let known = self.nonces.contains(&header.nonce);
+        let whole = reader.body(at, &header)?.is_some();
+        Ok(match whole {
+            true if known => Seen::Block(header, crc),
+            true if header.start > self.start => Seen::Orphan,
+            false if known => Seen::Broken("the body is damaged"),
+            _ => Seen::Nothing,
+        })
+    }
 }
 
 /// The header of the block that `bytes` begin with, and its CRC, if both checksums are right.
 fn valid_block(bytes: &[u8]) -> Option<(Header, u32)> {
     let (header, crc) = Header::decode(bytes).ok()?;
-    let block = bytes.get(..header.length as usize)?;
-    let body = block.get(HEADER_BYTES..HEADER_BYTES + header.body_length as usize)?;
-    (crc32fast::hash(body) == header.body_crc).then_some((header, crc))
+    let body = bytes.get(HEADER_BYTES..HEADER_BYTES + header.body_length as usize)?;
+    (header.length as usize <= bytes.len() && crc32fast::hash(body) == header.body_crc)
+        .then_some((header, crc))
 }

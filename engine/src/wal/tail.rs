@@ -17,6 +17,8 @@ pub(super) struct Tail {
     pub last: EntryId,
     /// Empty if none was ever logged.
     pub conf_state: Bytes,
+    /// That block logged one.
+    pub after_conf_state: bool,
     pub promised: Option<EntryId>,
     /// Position that is complete with that block.
     pub position: u64,
@@ -47,8 +49,9 @@ impl Tail {
     pub fn seal(&mut self, block: Block, durable_upto: Option<u64>) -> Bytes {
         let no_fsync = if durable_upto.is_none() { flags::NO_FSYNC } else { 0 };
         let recovering = if block.promised.is_some() { flags::RECOVERING } else { 0 };
+        let after_conf_state = if self.after_conf_state { flags::AFTER_CONF_STATE } else { 0 };
         let header = Header {
-            flags: block.flags | recovering | no_fsync,
+            flags: block.flags | recovering | no_fsync | after_conf_state,
             identity: self.author.identity,
             start: self.author.start,
             nonce: self.author.nonce,
@@ -67,6 +70,7 @@ impl Tail {
         self.last = block.last;
         self.promised = block.promised;
         self.position = block.position;
+        self.after_conf_state = block.conf_state.is_some();
         if let Some(conf_state) = &block.conf_state {
             self.conf_state = conf_state.clone();
         }

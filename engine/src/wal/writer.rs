@@ -29,6 +29,7 @@ use super::segment::Space;
 use super::tail::Tail;
 use super::{Entry, EntryId, HardState};
 use crate::disk::{DiskError, Durability, FileName, Op, Outcome, Owner, Token};
+use crate::seeded::{self, Bug};
 
 /// The log failed; only a new process may open it again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -476,9 +477,12 @@ impl Writer {
             .find(|flight| flight.token == token && matches!(flight.stage, Stage::Writing | Stage::Syncing))
             .unwrap_or_else(|| panic!("completion of unknown operation {token}"));
         flight.stage = match flight.stage {
-            Stage::Writing if synced_apart => Stage::Written,
+            Stage::Writing if synced_apart && !seeded::is(Bug::AckBeforeSync) => Stage::Written,
             _ => Stage::Done,
         };
+        if flight.stage == Stage::Done && seeded::is(Bug::AckOutOfOrder) {
+            self.durable_position = self.durable_position.max(flight.position);
+        }
         while self.flights.front().is_some_and(|flight| flight.stage == Stage::Done) {
             let flight = self.flights.pop_front().expect("just seen");
             self.durable_number = flight.number;

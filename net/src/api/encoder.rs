@@ -109,6 +109,11 @@ impl Encoder {
         }
     }
 
+    /// The records that come next, as far as they are known.
+    pub fn upcoming(&self) -> &[Seq] {
+        self.cuts.last().map_or(&[], |cut| &cut.seqs[cut.seqs_done..])
+    }
+
     /// The walk that [`Fill::WalkBatch`] asked to move on.
     pub fn walk(&mut self) -> Option<&mut LongList> {
         self.cuts.last_mut()?.walk.as_deref_mut()

@@ -18,6 +18,9 @@ use crate::slab::Key;
 /// Records a long list looks up at a time.
 const WALK_BATCH: usize = 1024;
 
+/// Records looked at behind one that is cold.
+const PREFETCH_MAX: usize = 64;
+
 /// Reads that run in one turn; the others are next.
 const SLICES_MAX: usize = 4;
 
@@ -36,9 +39,9 @@ pub struct Task {
 #[allow(clippy::large_enum_variant, reason = "a task is boxed as a whole")]
 pub enum Work {
     /// A range of several keys.
-    Range(RangeTask),
+    Range(Box<RangeTask>),
     /// A transaction that only reads.
-    Txn(ReadTxn),
+    Txn(Box<ReadTxn>),
     /// A long answer whose walk used up its turn.
     Resume,
 }
@@ -73,7 +76,7 @@ impl Front {
 
     fn run_slice(
         &mut self,
-        mut task: Box<Task>,
+        mut task: Task,
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<(), Fatal> {
@@ -90,9 +93,7 @@ impl Front {
             }
         };
         match progress {
-            Ok(Progress::Done(answer)) => {
-                self.settle(task.place, Served::Answer(Box::new(answer)), server, replica)
-            }
+            Ok(Progress::Done(answer)) => self.settle(task.place, Served::Answer(answer), server, replica),
             Ok(Progress::More) => {
                 self.tasks.push_back(task);
                 Ok(())
@@ -172,13 +173,14 @@ impl Front {
                 Fill::Full => return Ok(false),
                 Fill::Cold(seq) => {
                     self.wait_for_record(Waiting::Stream(place), records::Cold(seq), replica)?;
+                    prefetch(encoder.upcoming(), replica)?;
                     return Ok(false);
                 }
                 Fill::WalkBatch => {
                     let list = encoder.walk().expect("a walk asked for its batch");
                     match list.next(&replica.view(), WALK_BATCH, walk_budget) {
                         Ok(batch) if batch.is_empty() => {
-                            self.tasks.push_back(Box::new(Task { place, work: Work::Resume }));
+                            self.tasks.push_back(Task { place, work: Work::Resume });
                             return Ok(false);
                         }
                         Ok(batch) => encoder.feed(&batch),
@@ -207,4 +209,14 @@ impl Front {
         };
         replica.fetch(&cold, CallId(key.to_u64()))
     }
+}
+
+/// Has the cold ones of the records that come next brought in, at depth, for nobody in particular.
+pub(super) fn prefetch(seqs: &[Seq], replica: &mut Replica) -> Result<(), Fatal> {
+    for &seq in seqs.iter().take(PREFETCH_MAX) {
+        if let Err(cold) = replica.store().history().record(seq) {
+            replica.fetch(&cold, CallId::NOBODY)?;
+        }
+    }
+    Ok(())
 }

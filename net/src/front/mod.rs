@@ -58,7 +58,7 @@ enum Waiting {
     /// A request waits until it can be served from the beginning.
     Again { place: Place, method: Method, message: Bytes },
     /// A read in slices found something cold.
-    Slice(Box<Task>),
+    Slice(Task),
     /// An answer found a record cold.
     Answer { place: Place, answer: Box<engine::response::Response> },
     /// A long answer found a record cold.
@@ -95,7 +95,7 @@ pub struct Front {
     conns: Slab<Connection>,
     waiting: Slab<Waiting>,
     /// Reads that go on in the next slices, in turn.
-    tasks: VecDeque<Box<Task>>,
+    tasks: VecDeque<Task>,
     /// Answers on their way out.
     streams: BTreeMap<(u64, u64), Encoder>,
     dirty: Vec<ConnId>,
@@ -223,7 +223,7 @@ impl Front {
     ) -> Result<(), Fatal> {
         self.with(place, |front, server| {
             let served = match answer {
-                Ok(answer) => serve::Served::Answer(Box::new(answer)),
+                Ok(answer) => serve::Served::Answer(answer),
                 Err(error) => serve::Served::Refused(error.into()),
             };
             front.settle(place, served, server, replica)
@@ -289,12 +289,7 @@ impl Front {
     /// The connection is closed; its calls are cancelled.
     pub fn close(&mut self, conn: ConnId) {
         self.conns.remove(conn.0);
-        let number = conn.0.to_u64();
-        let gone: Vec<_> =
-            self.streams.range((number, 0)..=(number, u64::MAX)).map(|(key, _)| *key).collect();
-        for key in gone {
-            self.streams.remove(&key);
-        }
+        drop_streams(&mut self.streams, conn, |_| false);
     }
 
     /// Begins a graceful end of all connections.
@@ -320,7 +315,11 @@ impl Front {
     /// Time has passed for a connection. Errors end it.
     pub fn handle_timeout(&mut self, now: Instant, conn: ConnId) -> Result<(), ConnectionError> {
         self.touch(conn);
-        self.conns.entry(conn.0).map_or(Ok(()), |connection| connection.server.handle_timeout(now))
+        let Some(connection) = self.conns.entry(conn.0) else { return Ok(()) };
+        connection.server.handle_timeout(now)?;
+        // Calls past their deadline take their answers with them.
+        drop_streams(&mut self.streams, conn, |call| connection.server.is_live(call));
+        Ok(())
     }
 
     /// Connections open.
@@ -365,6 +364,20 @@ impl Front {
     }
 }
 
+/// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
+fn drop_streams(
+    streams: &mut BTreeMap<(u64, u64), Encoder>,
+    conn: ConnId,
+    keep: impl Fn(grpc::CallId) -> bool,
+) {
+    let number = conn.0.to_u64();
+    let all = streams.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key);
+    let gone: Vec<_> = all.filter(|&(_, call)| !keep(grpc::CallId::from_u64(call))).collect();
+    for key in gone {
+        streams.remove(&key);
+    }
+}
+
 /// The route table as the gRPC layer asks for it: methods that are built.
 pub fn lookup(service: &str, method: &str) -> grpc::Lookup {
     match route::find_parts(service, method) {
@@ -377,3 +390,6 @@ pub fn lookup(service: &str, method: &str) -> grpc::Lookup {
         None => grpc::Lookup::UnknownService,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use engine::apply::read_txn::{self, ReadTxn};
+use engine::check;
 use engine::error::ApiError;
 use engine::mvcc::range::{self, RangeTask};
 use engine::replica::{CallId, Fatal, ReadStart, Replica};
 use engine::request::{Range, Write};
-use engine::response::Response;
+use engine::response::{Kvs, RangeAnswer, Response};
 
-use super::long::{Task, Work};
+use super::long::{self, Task, Work};
 use super::{Front, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
@@ -23,7 +24,7 @@ use crate::grpc::{self, Metadata, Status};
 #[derive(Debug)]
 pub enum Served {
     /// A KV or alarm answer, to be encoded around stored records.
-    Answer(Box<Response>),
+    Answer(Response),
     /// An encoded message.
     Message(Vec<u8>),
     /// An error.
@@ -81,33 +82,59 @@ impl Front {
         replica: &mut Replica,
     ) -> Result<Served, Fatal> {
         match method {
-            Method::Kv(kv_method) => {
-                let request = match kv::decode(kv_method, message, self.config.ops_max) {
-                    Ok(request) => request,
-                    Err(malformed) => return Ok(Refusal::from(malformed).into()),
-                };
-                let write = write_of(&request);
-                // A full store says so before it says that a request is malformed.
-                let room = write.as_ref().map_or(Ok(()), |write| replica.check_quota(now, write));
-                if let Err(error) = room.and_then(|()| request.check(self.config.ops_max)) {
-                    return Ok(error.into());
-                }
-                match write {
-                    Some(write) => Ok(self.propose(now, place, &write, message.len(), replica)),
-                    None if is_serializable(&request) => self.read(place, method, message, &request, replica),
-                    None => self.read_index(now, place, method, message, replica),
-                }
-            }
+            Method::Kv(kv_method) => match kv::decode(kv_method, message, self.config.ops_max) {
+                Ok(request) => self.serve_kv(now, place, method, message, request, replica),
+                Err(malformed) => Ok(Refusal::from(malformed).into()),
+            },
             Method::Alarm => match maintenance::decode_alarm(message) {
                 Ok(alarm) => Ok(self.propose(now, place, &Write::Alarm(alarm), message.len(), replica)),
                 Err(refusal) => Ok(refusal.into()),
             },
             Method::MemberList => match cluster::decode_member_list(message) {
-                Ok(true) => self.read_index(now, place, method, message, replica),
+                Ok(true) => match self.confirm(now, place, method, message, replica) {
+                    Ok(ReadStart::Ready) => self.serve_now(now, place, method, message, replica),
+                    Ok(ReadStart::Waiting) => Ok(Served::Later),
+                    Err(error) => Ok(error.into()),
+                },
                 Ok(false) => self.serve_now(now, place, method, message, replica),
                 Err(malformed) => Ok(Refusal::from(malformed).into()),
             },
             _ => self.serve_now(now, place, method, message, replica),
+        }
+    }
+
+    fn serve_kv(
+        &mut self,
+        now: Instant,
+        place: Place,
+        method: Method,
+        message: &[u8],
+        request: KvRequest<'_>,
+        replica: &mut Replica,
+    ) -> Result<Served, Fatal> {
+        let ops_max = self.config.ops_max;
+        let read = match into_write(request) {
+            Err(read) => read,
+            Ok(write) => {
+                // A full store says so before it says that a request is malformed.
+                let checked = replica.check_quota(now, &write).and_then(|()| check_write(&write, ops_max));
+                return Ok(match checked {
+                    Ok(()) => self.propose(now, place, &write, message.len(), replica),
+                    Err(error) => error.into(),
+                });
+            }
+        };
+        if let Err(error) = read.check(ops_max) {
+            return Ok(error.into());
+        }
+        let start = match is_serializable(&read) {
+            true => Ok(ReadStart::Ready),
+            false => self.confirm(now, place, method, message, replica),
+        };
+        match start {
+            Ok(ReadStart::Ready) => self.read(place, method, message, &read, replica),
+            Ok(ReadStart::Waiting) => Ok(Served::Later),
+            Err(error) => Ok(error.into()),
         }
     }
 
@@ -156,31 +183,25 @@ impl Front {
         }
     }
 
-    fn read_index(
+    /// Begins a linearizable read; if it must wait, the request is served from the beginning when it may go on.
+    fn confirm(
         &mut self,
         now: Instant,
         place: Place,
         method: Method,
         message: &[u8],
         replica: &mut Replica,
-    ) -> Result<Served, Fatal> {
+    ) -> Result<ReadStart, ApiError> {
         // The usual read does not wait, and should not pay for keeping its message.
         let key = self.waiting.insert(Waiting::Again { place, method, message: Bytes::new() });
-        match replica.read_index(now, CallId(key.to_u64())) {
-            Ok(ReadStart::Waiting) => {
-                let message = Bytes::copy_from_slice(message);
-                *self.waiting.entry(key).expect("just inserted") = Waiting::Again { place, method, message };
-                Ok(Served::Later)
-            }
-            Ok(ReadStart::Ready) => {
-                self.waiting.remove(key);
-                self.serve_now(now, place, method, message, replica)
-            }
-            Err(error) => {
-                self.waiting.remove(key);
-                Ok(error.into())
-            }
+        let start = replica.read_index(now, CallId(key.to_u64()));
+        if start == Ok(ReadStart::Waiting) {
+            let message = Bytes::copy_from_slice(message);
+            *self.waiting.entry(key).expect("just inserted") = Waiting::Again { place, method, message };
+        } else {
+            self.waiting.remove(key);
         }
+        start
     }
 
     /// Reads from the published version.
@@ -194,11 +215,11 @@ impl Front {
     ) -> Result<Served, Fatal> {
         let begun = match request {
             KvRequest::Range(range) if range::is_single(range) => range::read_one(&replica.view(), range)
-                .map(|answer| answer.map(|a| Served::Answer(Box::new(Response::Range(a))))),
+                .map(|answer| answer.map(|answer| Served::Answer(Response::Range(answer)))),
             KvRequest::Range(range) => RangeTask::new(&replica.view(), range)
-                .map(|task| task.map(|task| self.begin(place, Work::Range(task)))),
+                .map(|task| task.map(|task| self.begin(place, Work::Range(Box::new(task))))),
             KvRequest::Txn(txn) => ReadTxn::new(&replica.view(), txn)
-                .map(|task| task.map(|task| self.begin(place, Work::Txn(task)))),
+                .map(|task| task.map(|task| self.begin(place, Work::Txn(Box::new(task))))),
             request => unreachable!("{request:?} is not a read"),
         };
         match begun {
@@ -215,7 +236,7 @@ impl Front {
 
     /// A read in slices; the first one is run with the turn's others.
     fn begin(&mut self, place: Place, work: Work) -> Served {
-        self.tasks.push_back(Box::new(Task { place, work }));
+        self.tasks.push_back(Task { place, work });
         Served::Later
     }
 
@@ -237,15 +258,25 @@ impl Front {
             }
             Served::Answer(answer) => {
                 self.scratch.clear();
-                let records = super::long::Stored(replica);
+                let records = long::Stored(replica);
                 match kv::encode_whole(Front::origin(replica), &answer, &records, &mut self.scratch) {
                     Whole::Encoded => {
                         let scratch = &self.scratch;
                         server.reply_unary(place.call, |out| out.extend_from_slice(scratch));
                     }
-                    Whole::Declined => self.begin_stream(place, *answer, server, replica)?,
+                    Whole::Declined => self.begin_stream(place, answer, server, replica)?,
                     Whole::Cold(cold) => {
-                        self.wait_for_record(Waiting::Answer { place, answer }, cold, replica)?
+                        let list = match &answer {
+                            Response::Range(RangeAnswer { kvs: Kvs::List(list), .. }) => Some(list),
+                            Response::DeleteRange(deleted) => Some(&deleted.prev),
+                            _ => None,
+                        };
+                        if let Some(list) = list {
+                            let known = list.seqs.iter().position(|seq| *seq == cold.0).unwrap_or(0);
+                            long::prefetch(&list.seqs[known..], replica)?;
+                        }
+                        let waiting = Waiting::Answer { place, answer: Box::new(answer) };
+                        self.wait_for_record(waiting, cold, replica)?
                     }
                 }
             }
@@ -273,14 +304,24 @@ impl Front {
     }
 }
 
-/// The write a request asks for; `None` if it only reads.
-fn write_of<'a>(request: &KvRequest<'a>) -> Option<Write<'a>> {
+/// The write a request asks for, or the request back if it only reads.
+fn into_write(request: KvRequest<'_>) -> Result<Write<'_>, KvRequest<'_>> {
     match request {
-        KvRequest::Range(_) => None,
-        KvRequest::Put(put) => Some(Write::Put(*put)),
-        KvRequest::DeleteRange(delete) => Some(Write::DeleteRange(*delete)),
-        KvRequest::Compact(compact) => Some(Write::Compact(*compact)),
-        KvRequest::Txn(txn) => (!read_txn::is_read_only(txn)).then(|| Write::Txn(txn.clone())),
+        KvRequest::Put(put) => Ok(Write::Put(put)),
+        KvRequest::DeleteRange(delete) => Ok(Write::DeleteRange(delete)),
+        KvRequest::Compact(compact) => Ok(Write::Compact(compact)),
+        KvRequest::Txn(txn) if !read_txn::is_read_only(&txn) => Ok(Write::Txn(txn)),
+        read => Err(read),
+    }
+}
+
+/// The checks of a write that need no state. `ops_max` is `--max-txn-ops`.
+fn check_write(write: &Write<'_>, ops_max: usize) -> Result<(), ApiError> {
+    match write {
+        Write::Put(put) => check::check_put(put),
+        Write::DeleteRange(delete) => check::check_delete(delete),
+        Write::Txn(txn) => check::check_txn(txn, ops_max),
+        Write::Compact(_) | Write::Alarm(_) => Ok(()),
     }
 }
 

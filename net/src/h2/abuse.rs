@@ -79,8 +79,8 @@ impl Meter {
         }
     }
 
-    pub(super) fn on_work(&mut self) {
-        self.work = self.work.saturating_add(1);
+    pub(super) fn on_work(&mut self, frames: u32) {
+        self.work = self.work.saturating_add(frames);
     }
 
     pub(super) fn on_finished(&mut self, streams: u32) {

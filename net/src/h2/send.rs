@@ -60,6 +60,8 @@ pub(super) struct Sender {
     pub(super) answered: bool,
     /// Streams whose answer is complete since this was last cleared.
     pub(super) finished: u32,
+    /// HEADERS and DATA frames sent since this was last cleared.
+    pub(super) frames: u32,
 }
 
 impl Sender {
@@ -74,6 +76,7 @@ impl Sender {
             queued_bytes: 0,
             answered: false,
             finished: 0,
+            frames: 0,
         }
     }
 
@@ -164,6 +167,7 @@ impl Sender {
                 self.window.take(len);
                 self.queued_bytes -= len;
                 self.answered = true;
+                self.frames = self.frames.saturating_add(1);
             }
             if stream.queue_sent >= OUTPUT_HIGH_BYTES {
                 stream.queue.drain(..stream.queue_sent);
@@ -252,6 +256,7 @@ impl Sender {
 
     fn write_head(&mut self, at: usize, len: usize, kind: u8, flags: u8, id: u32) {
         self.out.buf[at..at + HEAD_LEN].copy_from_slice(&frame::head(len, kind, flags, id));
+        self.frames = self.frames.saturating_add(1);
     }
 }
 

@@ -60,6 +60,8 @@ pub struct Range {
     pub count_only: bool,
     /// Lowest mod revision kept; 0 for any.
     pub min_mod: i64,
+    /// From whatever is published, without asking the leader.
+    pub serializable: bool,
 }
 
 impl Range {
@@ -74,6 +76,7 @@ impl Range {
             keys_only: false,
             count_only: false,
             min_mod: 0,
+            serializable: false,
         }
     }
 
@@ -86,6 +89,7 @@ impl Range {
             target: self.target,
             keys_only: self.keys_only,
             count_only: self.count_only,
+            serializable: self.serializable,
             filter: Filter { min_mod: self.min_mod, ..Filter::default() },
             ..request::Range::of(self.keys.as_engine())
         }
@@ -211,6 +215,11 @@ pub enum Request {
 pub const MEMBER: u64 = 0x3e;
 
 impl Request {
+    /// Whether it may see an older state after a restart.
+    pub fn is_serializable(&self) -> bool {
+        matches!(self, Request::Op(Op::Range(range)) if range.serializable)
+    }
+
     /// As the engine takes it on; `None` for a read, which it serves from what is published.
     pub fn as_write(&self) -> Option<Write<'_>> {
         Some(match self {

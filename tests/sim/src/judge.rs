@@ -5,7 +5,8 @@
 //! 1. The stored history gives the order: each revision is claimed by the one call whose answer names it, or, if
 //!    nobody was answered, by a call with unknown outcome that would write exactly these bytes (values are unique).
 //! 2. Each call is repeated on the [`Model`] at its place; every field of its answer must come out the same.
-//! 3. Real time: a call that began after another had ended sees at least its revision, and writes a later one.
+//! 3. Real time: a call that began after another had ended sees at least its revision, and writes a later one. A
+//!    serializable read owes that only to what the same process had told.
 //! 4. Whatever was acknowledged or seen is still there after every crash; a call takes effect at most once.
 //!
 //! Compactions and alarms change no revision: any order that real time allows is accepted for them.
@@ -30,6 +31,8 @@ const NEVER: Moment = Moment::MAX;
 pub struct Call {
     /// What was asked.
     pub request: Request,
+    /// When the process that it met was started.
+    born: Moment,
     begun: Moment,
     ended: Moment,
     /// Without one the outcome is unknown.
@@ -56,6 +59,8 @@ pub struct Judge {
     /// Calls since the last dump.
     calls: Vec<Call>,
     moment: Moment,
+    /// When the process was started.
+    born: Moment,
     /// As of the last dump.
     compacted: Option<i64>,
     no_space: bool,
@@ -69,7 +74,8 @@ impl Judge {
     /// A call begins.
     pub fn begin(&mut self, request: Request) -> usize {
         self.moment += 1;
-        self.calls.push(Call { request, begun: self.moment, ended: NEVER, reply: None });
+        let (born, begun) = (self.born, self.moment);
+        self.calls.push(Call { request, born, begun, ended: NEVER, reply: None });
         self.calls.len() - 1
     }
 
@@ -89,6 +95,7 @@ impl Judge {
         self.moment += 1;
         let open = self.calls.iter_mut().filter(|call| call.ended == NEVER);
         open.for_each(|call| call.ended = self.moment);
+        self.born = self.moment;
     }
 
     /// The call as it was begun.
@@ -223,7 +230,11 @@ impl Judge {
     fn check_unchanging(&self, dump: &Dump, seen: &Seen) -> Result<(), String> {
         for call in &self.calls {
             let Some(reply) = call.reply.as_ref().filter(|reply| !reply.is_change()) else { continue };
-            if matches!(reply, Reply::Refused(ApiError::NoLeader | ApiError::TooManyRequests)) {
+            // Refused before anybody looked at the store.
+            if matches!(
+                reply,
+                Reply::Refused(ApiError::NoLeader | ApiError::TooManyRequests | ApiError::RequestTooLarge)
+            ) {
                 continue;
             }
             let revisions = match reply.revision() {
@@ -313,7 +324,10 @@ impl Judge {
         }
         for call in &self.calls {
             let Some(revision) = call.reply.as_ref().and_then(Reply::revision) else { continue };
-            let least = seen.before(call.begun);
+            let least = match call.request.is_serializable() {
+                true => self.seen_in_life(call),
+                false => seen.before(call.begun),
+            };
             if revision < least {
                 return Err(format!(
                     "stale: {:?} saw revision {revision} after {least} had been seen",
@@ -329,9 +343,16 @@ impl Judge {
         Ok(())
     }
 
+    /// What a process had told of before a call of its own began.
+    fn seen_in_life(&self, call: &Call) -> i64 {
+        let before = self.calls.iter().filter(|other| other.born == call.born && other.ended < call.begun);
+        before.filter_map(|other| other.reply.as_ref()?.revision()).max().unwrap_or(0)
+    }
+
     fn check_compacted(&self, dump: &Dump) -> Result<(), String> {
         let now = Call {
             request: Request::Op(Op::Range(crate::call::Range::of(crate::call::Keys::all(), 0))),
+            born: self.born,
             begun: self.moment + 1,
             ended: NEVER,
             reply: None,
@@ -345,6 +366,7 @@ impl Judge {
     fn check_alarms(&self, dump: &Dump) -> Result<(), String> {
         let now = Call {
             request: Request::Alarm(AlarmAction::Get, AlarmKind::None),
+            born: self.born,
             begun: self.moment + 1,
             ended: NEVER,
             reply: None,

@@ -36,3 +36,13 @@ pub mod judge;
 
 // Whole runs, one a seed.
 pub mod seeds;
+
+/// How single cases end.
+pub mod outcome;
+
+/// One kind of fault at many places.
+pub mod faults;
+
+/// Whether seeded bugs are found.
+#[cfg(feature = "seeded-bugs")]
+pub mod bugs;

@@ -1,27 +1,132 @@
-//! Runs seeds.
+//! The simulator's command line; `cargo xtask sim` runs it.
 
+use std::fmt::Debug;
+use std::ops::Range;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use sim::faults;
+use sim::outcome::Row;
+use sim::seeds;
 use sim::trace::brief;
+use sim::world::World;
 
-fn main() {
-    let args: Vec<u64> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
-    let (from, to) = (args[0], args[1]);
-    let mut sum = [0; 4];
-    for seed in from..to {
-        let mut world = sim::world::World::new(seed);
-        if args.len() > 2 {
-            world.trace.lines = Some(Vec::new());
-        }
-        let outcome = sim::seeds::run_in(&mut world);
-        for line in world.trace.lines.iter().flatten() {
-            print!("{}", brief(line));
-        }
-        let t = world.judge.tally;
-        for (sum, n) in sum.iter_mut().zip([t.answered, t.resolved, t.lost, t.dumps]) {
-            *sum += n;
-        }
-        if let Err(stop) = outcome {
-            println!("{seed} {}", brief(&stop.to_string()));
+const USAGE: &str = "\
+usage: cargo xtask sim [OPTION]
+  (nothing)         seeds 0..200, each twice, and the faults of the gate
+  --seed N          one seed, with everything that happens in it
+  --seeds A..B      seeds, each twice
+  --faults [N]      each kind of fault at the gate's number of places, or at about N
+  --bugs [NAME]     whether the mistakes that can be compiled in are found; needs --features seeded-bugs, which
+                    xtask adds";
+
+/// Seeds of a plain run.
+const SEEDS: Range<u64> = 0..200;
+
+/// Failures that are told of each kind.
+const TOLD_MAX: usize = 5;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let passed = match args[..] {
+        [] => run_seeds(SEEDS) & run_faults(None),
+        ["--seed", seed] => seed.parse().ok().map_or_else(usage, tell_seed),
+        ["--seeds", seeds] => parse_range(seeds).map_or_else(usage, run_seeds),
+        ["--faults"] => run_faults(None),
+        ["--faults", places] => places.parse().ok().map_or_else(usage, |places| run_faults(Some(places))),
+        ["--bugs"] => hunt(None),
+        ["--bugs", name] => hunt(Some(name)),
+        _ => usage(),
+    };
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> bool {
+    eprintln!("{USAGE}");
+    false
+}
+
+fn parse_range(text: &str) -> Option<Range<u64>> {
+    let (from, to) = text.split_once("..")?;
+    Some(from.parse().ok()?..to.parse().ok()?)
+}
+
+/// Runs one seed and prints all of it.
+fn tell_seed(seed: u64) -> bool {
+    let mut world = World::new(seed);
+    world.trace.lines = Some(Vec::new());
+    let outcome = seeds::run_in(&mut world);
+    world.trace.lines.iter().flatten().for_each(|line| print!("{}", brief(line)));
+    println!("{:?}\ntrace {:016x}", world.settings(), world.trace.hash());
+    tell_failure(format_args!("seed {seed}"), outcome.map_err(|stop| stop.to_string()))
+}
+
+fn tell_failure<T>(what: impl std::fmt::Display, outcome: Result<T, String>) -> bool {
+    outcome.map_err(|error| println!("{what}: {}", brief(&error))).is_ok()
+}
+
+fn run_seeds(seeds: Range<u64>) -> bool {
+    let start = Instant::now();
+    let failed =
+        seeds.clone().filter(|seed| !tell_failure(format_args!("seed {seed}"), seeds::run_twice(*seed)));
+    let failed = failed.count();
+    println!("sim: {} seeds, each twice, {failed} failed, {:.1?}", seeds.count(), start.elapsed());
+    failed == 0
+}
+
+fn run_faults(places: Option<u64>) -> bool {
+    let mut passed = true;
+    for (gate, run) in faults::ROWS {
+        let start = Instant::now();
+        let rows = run(places.unwrap_or(*gate));
+        rows.iter().for_each(|row| passed &= tell_row(row));
+        println!("sim: {:.1?}", start.elapsed());
+    }
+    passed
+}
+
+fn tell_row(row: &Row) -> bool {
+    println!("{row}");
+    row.wrong.iter().take(TOLD_MAX).for_each(|wrong| println!("  {}", brief(wrong)));
+    row.wrong.is_empty()
+}
+
+#[cfg(feature = "seeded-bugs")]
+fn hunt(name: Option<&str>) -> bool {
+    use engine::seeded::Bug;
+    use sim::bugs::{Find, hunt};
+
+    /// Bytes of what was said that fit a table.
+    const SAID_MAX: usize = 150;
+
+    // Failures are what is looked for; their messages come back in the table.
+    std::panic::set_hook(Box::new(|_| {}));
+    println!("| bug | found by | it says |\n|---|---|---|");
+    let chosen = Bug::ALL.iter().filter(|bug| name.is_none_or(|name| show(bug) == name));
+    let mut all = true;
+    for bug in chosen {
+        match hunt(*bug) {
+            Some(Find { case, what }) => {
+                let said: String = what.chars().take(SAID_MAX).collect();
+                println!("| {} | {case} | {said} |", show(bug));
+            }
+            None => {
+                println!("| {} | **not found** | |", show(bug));
+                all = false;
+            }
         }
     }
-    println!("{sum:?}");
+    all
+}
+
+#[cfg(not(feature = "seeded-bugs"))]
+fn hunt(_: Option<&str>) -> bool {
+    eprintln!("sim: built without --features seeded-bugs");
+    false
+}
+
+#[cfg_attr(not(feature = "seeded-bugs"), allow(dead_code, reason = "names bugs"))]
+fn show(bug: &impl Debug) -> String {
+    format!("{bug:?}")
 }

@@ -111,7 +111,7 @@ impl Open<'_> {
         if self.at.no_space && has_puts(op) {
             return Err(ApiError::NoSpace);
         }
-        self.check(op)?;
+        self.check(op, &mut Vec::new())?;
         let path = self.decide(op);
         let mut reply = self.op(op, &mut path.into_iter());
         self.settle(&mut reply);
@@ -157,15 +157,22 @@ impl Open<'_> {
         found.iter().all(|kv| holds(compare, Some(kv)))
     }
 
-    fn check(&self, op: &Op) -> Result<(), ApiError> {
+    /// What is refused before anything is done: judged by the state before it all, but for a put that keeps the value
+    /// of a key which a delete before it takes away. (etcd dies of that one.)
+    fn check<'t>(&self, op: &'t Op, deleted: &mut Vec<&'t Keys>) -> Result<(), ApiError> {
         match op {
             Op::Range(range) => self.check_range(range),
-            Op::Put { key, ignore_value: true, .. } => match self.model.get(key, self.at.revision) {
-                Some(_) => Ok(()),
-                None => Err(ApiError::KeyNotFound),
-            },
-            Op::Put { .. } | Op::Delete { .. } => Ok(()),
-            Op::Txn(txn) => self.branch(txn).iter().try_for_each(|op| self.check(op)),
+            Op::Put { key, ignore_value: true, .. } => {
+                let there = self.model.get(key, self.at.revision).is_some();
+                let stays = !deleted.iter().any(|keys| keys.contains(key));
+                if there && stays { Ok(()) } else { Err(ApiError::KeyNotFound) }
+            }
+            Op::Put { .. } => Ok(()),
+            Op::Delete { keys, .. } => {
+                deleted.push(keys);
+                Ok(())
+            }
+            Op::Txn(txn) => self.branch(txn).iter().try_for_each(|op| self.check(op, deleted)),
         }
     }
 

@@ -3,6 +3,7 @@
 use engine::disk::mem::Fault;
 
 use crate::judge::Tally;
+use crate::outcome::Outcome;
 use crate::world::{Stop, World};
 
 /// How a run went.
@@ -23,8 +24,21 @@ const CALLS_MAX: u64 = 120;
 /// Runs a seed to its end. Errors: what went wrong, in a sentence.
 pub fn run(seed: u64) -> Result<Passed, String> {
     let mut world = World::new(seed);
-    run_in(&mut world).map_err(|stop| stop.to_string())?;
-    Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally })
+    match Outcome::of_sound(|| run_in(&mut world)) {
+        Outcome::Right => Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally }),
+        Outcome::Detected(what) | Outcome::Wrong(what) => Err(what),
+        Outcome::Blind => unreachable!("no rot was injected"),
+    }
+}
+
+/// Runs a seed twice: both must be the same to the last event, or no failure could be repeated.
+pub fn run_twice(seed: u64) -> Result<Passed, String> {
+    let first = run(seed)?;
+    let again = run(seed)?;
+    if first == again {
+        return Ok(first);
+    }
+    Err(format!("a second run differs: {first:?}, then {again:?}"))
 }
 
 /// The run of [`run`], in a world that the caller keeps.
@@ -53,6 +67,10 @@ fn end_life(world: &mut World, calls: u64) -> Result<(), Stop> {
     }
     // A call takes about five, so most lives end in the middle of their calls.
     for _ in 0..world.pcg.below(7 * calls) {
+        if world.pcg.one_in(50) {
+            let events = world.pcg.below(40);
+            world.hold_version(events)?;
+        }
         world.step()?;
     }
     if world.pcg.one_in(3) {

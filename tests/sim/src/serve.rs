@@ -73,6 +73,10 @@ impl Serving {
                 Err(error) => Served::Done(Reply::Refused(error)),
             });
         }
+        if request.is_serializable() {
+            self.calls.insert(call, Stage::Begin);
+            return self.advance(call, request, replica);
+        }
         match replica.read_index(now, CallId(call)) {
             Ok(start) => {
                 self.calls.insert(call, Stage::Begin);

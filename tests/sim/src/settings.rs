@@ -6,6 +6,7 @@ use std::time::Duration;
 use engine::disk::Op;
 use engine::disk::pcg::Pcg;
 use engine::mvcc::history;
+use engine::mvcc::walk::Budget;
 use engine::replica::Config;
 use engine::{map, wal};
 
@@ -27,6 +28,7 @@ pub struct Settings {
     checkpoint_entries: u64,
     checkpoint_idle: Duration,
     history: history::Config,
+    apply_slice: Budget,
 }
 
 /// Longest request, in bytes.
@@ -50,6 +52,7 @@ impl Settings {
                 segment_bytes: [256 << 10, 600 << 10][pcg.below(2) as usize],
                 resident_bytes: [0, 256 << 10, 64 << 20][pcg.below(3) as usize],
             },
+            apply_slice: [Budget(1), Budget(5), Budget::SLICE][pcg.below(3) as usize],
         }
     }
 
@@ -68,6 +71,7 @@ impl Settings {
             seal_after: self.seal_after,
         };
         config.history = self.history;
+        config.apply_slice = self.apply_slice;
         // A mapping of its own for each of thousands of openings: small ones.
         config.map = map::Limits { page_count_max: 4096, frame_count_max: 1024, readers_max: 4 };
         config.checkpoint_entries = self.checkpoint_entries;

@@ -109,6 +109,8 @@ impl Workload {
         if pcg.one_in(10) {
             range.min_mod = self.revision(pcg, revision);
         }
+        // What was compacted when is left to the other reads.
+        range.serializable = asked == 0 && pcg.one_in(3);
         range
     }
 

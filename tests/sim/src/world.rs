@@ -8,16 +8,20 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
 
-use engine::disk::mem::MemDisk;
+use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
-use engine::disk::{Op, Owner, Token};
+use engine::disk::{Disk, Op, Owner, Token};
+use engine::map;
 use engine::mvcc::Cold;
+use engine::mvcc::index::{self, IndexView, Root};
 use engine::mvcc::range::{Progress, RangeTask};
 use engine::mvcc::walk::Budget;
 use engine::replica::{self, CallId, CheckpointJob, Fatal, ReadStart, Replica, Work};
+use engine::request::KeyRange;
 use engine::response::Response;
+use engine::seeded::{self, Bug};
 
-use crate::call::{Keys, Range, Reply, Request};
+use crate::call::{Keys, Range, Reply};
 use crate::dump::{Dump, Pause};
 use crate::judge::Judge;
 use crate::serve::{self, PROBE, Served, Serving};
@@ -99,6 +103,10 @@ pub struct World {
     member: Option<Member>,
     /// Calls the clients may still begin.
     calls_left: u64,
+    /// The last new name, if the seeded bug keeps its directory from being synced.
+    unsynced_name: Option<Op>,
+    /// The operation with this number, once it is submitted.
+    watched: Option<(u64, Option<Op>)>,
     /// Disk images at which something could have happened, for those who ask.
     probes: Option<Vec<MemDisk>>,
 }
@@ -132,6 +140,8 @@ impl World {
             scheduled: 0,
             member: None,
             calls_left: 0,
+            unsynced_name: None,
+            watched: None,
             probes: None,
         }
     }
@@ -287,6 +297,9 @@ impl World {
         self.member().replica.turn(now)?;
         self.start_work()?;
         while let Some(event) = self.member().replica.poll_event() {
+            if matches!(event, replica::Event::Answer { call: CallId::NOBODY, .. }) {
+                continue;
+            }
             let judge = &self.judge;
             let member = self.member.as_mut().expect("the process runs");
             let request = |call: u64| judge.request(call as usize).clone();
@@ -329,9 +342,25 @@ impl World {
     fn submit(&mut self, token: Token, op: Op) {
         let after = self.settings.latency(&mut self.pcg, &op);
         self.trace.note(format_args!("{} {token:?} {op}\n", self.now.as_micros()));
+        if let Some((number, watched)) = &mut self.watched
+            && *number == self.disk.operations()
+        {
+            *watched = Some(op.clone());
+        }
         self.disk.submit(token, op);
         self.schedule(after, Event::Disk(token));
         self.probe();
+    }
+
+    /// Lets `fault` happen to the operation with this number, and remembers which one that is.
+    pub fn inject(&mut self, operation: u64, fault: Fault) {
+        self.disk.inject(operation, fault);
+        self.watched = Some((operation, None));
+    }
+
+    /// The operation of [`World::inject`], if the process came as far as that.
+    pub fn injected(&self) -> Option<&Op> {
+        self.watched.as_ref().and_then(|(_, op)| op.as_ref())
     }
 
     fn probe(&mut self) {
@@ -355,7 +384,11 @@ impl World {
             // It belonged to a process that is gone.
             return Ok(());
         };
+        let op = self.disk.in_flight()[nth].op.clone();
         let (token, outcome) = self.disk.complete(nth);
+        if seeded::is(Bug::SkipDirectorySync) && matches!(op, Op::Create { .. } | Op::Rename { .. }) {
+            self.unsynced_name = Some(op);
+        }
         self.probe();
         if let Err(error) = &outcome {
             self.trace.note(format_args!("{} {error}\n", self.now.as_micros()));
@@ -383,6 +416,27 @@ impl World {
         }
     }
 
+    /// Whether a version that a reader holds on to stays as it is while the member goes on for a while.
+    pub fn hold_version(&mut self, events: u64) -> Result<(), Stop> {
+        let reader = self.replica().store().pages().reader();
+        let guard = reader.pin();
+        let before = pinned_keys(&guard);
+        for _ in 0..events {
+            self.step()?;
+        }
+        let after = pinned_keys(&guard);
+        if let (Ok(before), Ok(after)) = (&before, &after)
+            && before == after
+        {
+            return Ok(());
+        }
+        match before {
+            // Something is not in memory: this version cannot be looked at.
+            Err(index::Error::Miss(_)) => Ok(()),
+            _ => Err(Stop::Violation(format!("a pinned version changed from {before:?} to {after:?}"))),
+        }
+    }
+
     fn die(&mut self, how: &str) {
         self.trace.note(format_args!("{} {how}\n", self.now.as_micros()));
         self.member = None;
@@ -394,6 +448,12 @@ impl World {
     /// The power fails: any part of what was not stable may be gone.
     pub fn cut_power(&mut self) {
         self.disk.crash(&mut self.pcg);
+        // A driver that does not sync the directory loses the newest name.
+        match self.unsynced_name.take() {
+            Some(Op::Create { file, .. }) => drop(self.disk.run(Op::Remove { file })),
+            Some(Op::Rename { from, to }) => drop(self.disk.run(Op::Rename { from: to, to: from })),
+            _ => {}
+        }
         self.die("power cut");
     }
 
@@ -505,7 +565,16 @@ impl World {
     }
 }
 
-/// Whether a request may change keys; for those who count them.
-pub fn is_write(request: &Request) -> bool {
-    request.as_write().is_some()
+/// All keys of a pinned version, with the records that the index names.
+fn pinned_keys(guard: &map::Guard<'_>) -> Result<Vec<(Vec<u8>, u64)>, index::Error> {
+    let version = guard.version();
+    let Some(page) = version.root.filter(|_| version.tag[0] > 0) else { return Ok(Vec::new()) };
+    let [height, live, entries, ..] = version.tag;
+    let view = IndexView::new(guard, Root { page, height: height as u32, live, entries });
+    let mut scan = view.scan(KeyRange::new(b"\0", b"\0"));
+    let mut keys = Vec::new();
+    while let Some((key, entry)) = scan.next()? {
+        keys.push((key.to_vec(), entry.seq.0));
+    }
+    Ok(keys)
 }

@@ -4,20 +4,22 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, race};
+use kontiki_tests::process::{copies, flags, hostile, kill9, power, race};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|race|flags|hostile [options]
+usage: process kill9|copies|power|race|flags|hostile [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
-  --count N        kills (5), copies (3) or transactions (30000)
-  --full           200 kills, 50 copies, 1000000 transactions
+  --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
+  --images N       the same for power
+  --full           200 kills, 50 copies, 200 images, 1000000 transactions
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
 /// Counts without and with `--full`.
 const KILLS: [u64; 2] = [5, 200];
 const COPIES: [u64; 2] = [3, 50];
+const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
 
 #[derive(Default)]
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
     let verdict = match options.check.as_str() {
         "kill9" => kill9::run(&subject, count(KILLS), seed),
         "copies" => copies::run(&subject, count(COPIES), seed),
+        "power" => power::run(&subject, count(IMAGES), seed),
         "hostile" => hostile::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
@@ -78,9 +81,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "race" | "flags" | "hostile" => options.check = arg,
+            "kill9" | "copies" | "power" | "race" | "flags" | "hostile" => options.check = arg,
             "--subject" => options.subject = Some(value()?),
-            "--count" => options.count = Some(number(value()?)?),
+            "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),
             "--full" => options.full = true,
             "--etcd" => options.etcd = true,

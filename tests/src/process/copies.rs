@@ -12,7 +12,7 @@ use crate::random::Random;
 use crate::scratch::Scratch;
 use crate::server::{Binary, Server, Site};
 
-use super::load::{Load, Written};
+use super::load::{Acknowledged, Load, Written};
 use super::model::Model;
 use super::{Failure, Verdict, ensure};
 
@@ -48,7 +48,7 @@ fn enter(model: &mut Model, written: Vec<Written>) -> Result<(), Failure> {
     for client in written {
         let answered = client.wrong.is_none() && client.unknown.is_empty();
         ensure(answered, || format!("a running server left writes unanswered: {client:?}"))?;
-        for (revision, write) in client.acknowledged {
+        for Acknowledged { revision, write, .. } in client.acknowledged {
             model.record(revision, write.changes).map_err(Failure::Wrong)?;
         }
     }

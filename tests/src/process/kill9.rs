@@ -10,7 +10,7 @@ use crate::proto::etcdserverpb as pb;
 use crate::random::Random;
 use crate::server::{Binary, Server, Site};
 
-use super::load::{Load, Write, Written};
+use super::load::{Acknowledged, Load, Write, Written};
 use super::model::Model;
 use super::{Failure, Verdict, ensure};
 
@@ -121,7 +121,7 @@ impl Check {
             if let Some(wrong) = client_writes.wrong {
                 return Err(Failure::Wrong(wrong));
             }
-            for (revision, write) in client_writes.acknowledged {
+            for Acknowledged { revision, write, .. } in client_writes.acknowledged {
                 self.model.record(revision, write.changes).map_err(Failure::Wrong)?;
             }
             unknown.extend(client_writes.unknown);
@@ -193,7 +193,11 @@ fn applied_at(client: &mut Client, write: &Write) -> Result<Option<i64>, Failure
     Ok(kv.filter(|kv| Some(&kv.value) == change.value.as_ref()).map(|kv| kv.mod_revision))
 }
 
-fn set_alarm(server: &Server, action: pb::alarm_request::AlarmAction) -> Result<pb::AlarmResponse, Failure> {
+/// Asks for alarms, raises or lowers NOSPACE.
+pub(super) fn set_alarm(
+    server: &Server,
+    action: pb::alarm_request::AlarmAction,
+) -> Result<pb::AlarmResponse, Failure> {
     let mut client = Client::open(server.client())?;
     let status = client.status()?.map_err(|status| Failure::Wrong(format!("Status got {status:?}")))?;
     let member_id = status.header.unwrap_or_default().member_id;

@@ -14,9 +14,10 @@ use crate::proto::etcdserverpb as pb;
 use crate::random::Random;
 
 use super::model::Change;
+use super::monotonic_ns;
 
-/// Each client writes keys of its own, so that its last write to a key is the last one.
-const KEYS_PER_CLIENT: u64 = 20;
+/// Keys of a slot. Each client writes keys of its own, so that its last write to a key is the last one.
+const KEYS_PER_SLOT: u64 = 20;
 /// Requests under way at once, as clients do that pipeline.
 const WINDOW: usize = 8;
 
@@ -27,11 +28,22 @@ pub struct Write {
     pub changes: Vec<Change>,
 }
 
+/// A write and its answer.
+#[derive(Clone, Debug)]
+pub struct Acknowledged {
+    /// The answer's revision.
+    pub revision: i64,
+    /// When it was here, in nanoseconds of CLOCK_MONOTONIC.
+    pub at: u64,
+    /// What was written.
+    pub write: Write,
+}
+
 /// What became of a client's writes.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// Acknowledged, with their revisions, in the order sent.
-    pub acknowledged: Vec<(i64, Write)>,
+    /// Acknowledged, in the order sent.
+    pub acknowledged: Vec<Acknowledged>,
     /// Sent and never answered.
     pub unknown: Vec<Write>,
     /// An answer that no write may get.
@@ -95,7 +107,8 @@ impl Worker {
                 match stream.and_then(|stream| client.finish::<pb::TxnResponse>(stream)) {
                     Ok(Ok(response)) => {
                         count.fetch_add(1, Ordering::Relaxed);
-                        written.acknowledged.push((response.header.unwrap_or_default().revision, write));
+                        let revision = response.header.unwrap_or_default().revision;
+                        written.acknowledged.push(Acknowledged { revision, at: monotonic_ns(), write });
                     }
                     Ok(Err(status)) if status.code == UNAVAILABLE => written.unknown.push(write),
                     Ok(Err(status)) => written.wrong = Some(format!("{write:?} got {status:?}")),
@@ -111,14 +124,14 @@ impl Worker {
 
     /// The next write of `slot`: writes of one window touch different keys, for their order is the server's.
     fn next(&mut self, slot: u64) -> Write {
-        let first = self.random.below(KEYS_PER_CLIENT);
+        let first = self.random.below(KEYS_PER_SLOT);
         let mut changes = vec![self.change(slot, first)];
         if self.random.percent(20) {
-            changes.push(self.change(slot, (first + 1) % KEYS_PER_CLIENT));
+            changes.push(self.change(slot, (first + 1) % KEYS_PER_SLOT));
         }
         if self.random.percent(10) {
             // Together with a put, so that every write is seen in the store by a value that only it has.
-            changes.push(Change { key: self.key(slot, (first + 2) % KEYS_PER_CLIENT), value: None });
+            changes.push(Change { key: self.key(slot, (first + 2) % KEYS_PER_SLOT), value: None });
         }
         Write { changes }
     }

@@ -1,9 +1,13 @@
 //! Answers recorded from etcd 3.6.16, one a row, and the rules they follow from.
 
+use bytes::Bytes;
+
 use super::show::Shown;
 use super::world::World;
-use crate::apply::read_txn;
+use crate::apply::{Applying, read_txn};
 use crate::error::ApiError;
+use crate::mvcc::Cold;
+use crate::mvcc::walk::Budget;
 use crate::request::{
     Alarm, AlarmAction, AlarmKind, Compact, Compare, CompareResult, CompareTarget, DeleteRange, Filter,
     KeyRange, Op, Put, Range, SortOrder, SortTarget, Txn, Write,
@@ -489,4 +493,13 @@ fn a_long_list_of_a_transaction_sees_nothing_the_transaction_wrote_after_it() {
     assert_eq!(values.len(), 50);
     assert_eq!(values[0], b"new");
     assert!(values[1..].iter().all(|value| *value == b"old"));
+}
+
+#[test]
+fn an_entry_that_is_no_command_is_damage() {
+    let mut world = World::calm();
+    assert!(Applying::new(Bytes::from_static(b"short")).is_err());
+    let mut begun = Applying::new(Bytes::from_static(b"\x63\x01\0\0 request id")).unwrap();
+    let damaged = begun.advance(&mut world.store, &mut Budget(1)).unwrap_err();
+    assert!(matches!(&damaged, Cold::Damaged(what) if what.contains("not decodable")), "{damaged:?}");
 }

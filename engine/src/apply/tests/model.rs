@@ -134,12 +134,26 @@ impl Model {
     }
 
     fn check_path(&self, txn: &Txn<'_>) -> Result<(), ApiError> {
-        self.branch(txn).iter().try_for_each(|op| self.check(op))
+        self.check_ops(self.branch(txn), &mut self.keys_at(self.revision()).clone())
+    }
+
+    /// `left` are the keys that deletes so far leave: keeping the value of another is what etcd dies of.
+    fn check_ops(&self, ops: &[Op<'_>], left: &mut Keys) -> Result<(), ApiError> {
+        ops.iter().try_for_each(|op| match op {
+            Op::Txn(nested) => self.check_ops(self.branch(nested), left),
+            Op::DeleteRange(delete) => {
+                left.retain(|key, _| !delete.keys.contains(key));
+                Ok(())
+            }
+            Op::Put(put) if (put.ignore_value || put.ignore_lease) && !left.contains_key(put.key) => {
+                Err(ApiError::KeyNotFound)
+            }
+            op => self.check(op),
+        })
     }
 
     fn check(&self, op: &Op<'_>) -> Result<(), ApiError> {
         match op {
-            Op::Txn(txn) => self.check_path(txn),
             Op::Range(range) if range.revision > self.revision() => Err(ApiError::FutureRevision),
             Op::Range(range) if range.revision != 0 && range.revision < self.compacted => {
                 Err(ApiError::Compacted)

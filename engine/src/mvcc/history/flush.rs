@@ -73,8 +73,7 @@ impl Flush {
 
     /// The next operation to carry out, if one may start now.
     pub fn poll(&mut self) -> Option<(Token, Op)> {
-        let creating = self.in_flight.values().any(|step| matches!(step, Step::Create { .. }));
-        if creating {
+        if self.must_wait() {
             return None;
         }
         let (id, step) = self.queue.pop_front()?;
@@ -87,6 +86,20 @@ impl Flush {
         };
         self.in_flight.insert(id, step);
         Some((Token { owner: Owner::History, id }, op))
+    }
+
+    /// A file is created before it is written. And the write that ends a chunk waits for the part that a checkpoint wrote
+    /// ahead: writes complete in any order, and the chunk leaves memory when its last one has.
+    fn must_wait(&self) -> bool {
+        let ends_chunk = match self.queue.front() {
+            Some((_, Step::Write { segment, chunk: Some(_), .. })) => Some(*segment),
+            _ => None,
+        };
+        self.in_flight.values().any(|step| match step {
+            Step::Create { .. } => true,
+            Step::Write { segment, chunk: None, .. } => ends_chunk == Some(*segment),
+            _ => false,
+        })
     }
 
     /// Whether the token is one of ours.
@@ -170,6 +183,18 @@ mod tests {
         assert!(flush.poll().is_none(), "the write waits");
         done(&mut flush, create);
         assert!(matches!(flush.poll(), Some((_, Op::Write { .. }))));
+    }
+
+    #[test]
+    fn a_chunk_is_written_when_all_its_parts_are() {
+        let mut flush = Flush::default();
+        flush.write(1, 0, Bytes::from_static(b"what a checkpoint wrote"), None);
+        flush.write(1, 4096, Bytes::from_static(b"the rest"), Some(Seq(5)));
+        let (part, _) = flush.poll().unwrap();
+        assert!(flush.poll().is_none(), "the rest could complete first, and the chunk leave memory");
+        assert_eq!(done(&mut flush, part), Progress::None);
+        let (rest, _) = flush.poll().unwrap();
+        assert_eq!(done(&mut flush, rest), Progress::Written(Seq(5)));
     }
 
     #[test]

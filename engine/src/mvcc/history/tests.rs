@@ -155,6 +155,28 @@ fn values_larger_than_a_chunk_live_among_small_ones() {
 }
 
 #[test]
+fn a_cold_record_brings_its_neighbours() {
+    let (mut history, mut files) = (History::new(SMALL), Files::default());
+    let seqs = write_versions(&mut history, 3_000, 600);
+    drive(&mut history, &mut files);
+    let is_cold = |history: &History, seq: Seq| history.record(seq).is_err();
+    assert!(seqs[..60].iter().all(|&seq| is_cold(&history, seq)));
+    history.fetch(&Cold::Record(seqs[20]));
+    drive(&mut history, &mut files);
+    let warm: Vec<usize> = (0..60).filter(|&n| !is_cold(&history, seqs[n])).collect();
+    // Sixteen KiB hold a dozen of the key's versions, with the other key's between them.
+    assert!(warm.len() > 10 && warm.len() < 20, "{warm:?}");
+    assert_eq!(warm, (20..20 + warm.len()).collect::<Vec<_>>());
+    // At the end of a chunk there are fewer.
+    let last = history.chunks().next().unwrap().last_seq;
+    let next = Seq(last.0 + 1);
+    history.fetch(&Cold::Record(last));
+    drive(&mut history, &mut files);
+    assert!(!is_cold(&history, last) && is_cold(&history, next));
+    assert_eq!(history.record(last).unwrap().unwrap().seq(), last);
+}
+
+#[test]
 fn damage_on_disk_is_named_and_never_answered_from() {
     let (mut history, mut files) = (History::new(SMALL), Files::default());
     let seqs = write_versions(&mut history, 3_000, 600);

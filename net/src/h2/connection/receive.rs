@@ -72,7 +72,7 @@ impl Connection {
         if payload.is_empty() && !end_stream {
             self.meter.on_idle_frame()?;
         } else {
-            self.meter.on_work();
+            self.meter.on_work(1);
         }
         let Some(key) = self.streams.find(frame.stream) else {
             return self.on_closed_stream(frame.stream).map(|()| None);
@@ -136,7 +136,7 @@ impl Connection {
             depends_on_itself = frame::number(priority) == Some(frame.stream);
             block = rest;
         }
-        self.meter.on_work();
+        self.meter.on_work(1);
         let end_stream = frame.has(flag::END_STREAM);
         if !frame.has(flag::END_HEADERS) {
             self.header_block.extend_from_slice(block);
@@ -386,9 +386,10 @@ impl Connection {
         matches!(self.shutdown, Shutdown::Final(last) if id > last)
     }
 
-    /// Tells the meter of answers completed since it was last told.
+    /// Tells the meter of answers completed, and frames sent, since it was last told.
     fn settle_meter(&mut self) {
         self.meter.on_finished(std::mem::take(&mut self.sender.finished));
+        self.meter.on_work(std::mem::take(&mut self.sender.frames));
     }
 }
 

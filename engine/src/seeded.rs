@@ -1,0 +1,89 @@
+//! Mistakes that can be compiled in, to see that the simulator finds them: a harness that finds none of them would find
+//! none of ours.
+//!
+//! Without the feature `seeded-bugs` [`is`] is false at compile time and nothing of this remains in the program. With
+//! it a thread chooses one mistake at a time with [`choose`].
+
+macro_rules! bugs {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// A mistake.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Bug {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Bug {
+            /// All of them.
+            pub const ALL: &'static [Bug] = &[$(Bug::$name,)*];
+        }
+    };
+}
+
+bugs! {
+    /// Raft hears that an append is durable when it was handed to the log.
+    AckBeforeDurable,
+    /// A block counts as durable although one before it is not.
+    AckOutOfOrder,
+    /// In fdatasync mode the write's completion counts.
+    AckBeforeSync,
+    /// A block is written over the one before it.
+    RewriteTailBlock,
+    /// Damaged acknowledged blocks are cut off like torn ones.
+    TruncateAtFirstBadBlock,
+    /// Recovery serves what it read without syncing it.
+    KeptIsNotDurable,
+    /// Log segments go one checkpoint too early.
+    ReleaseLogEarly,
+    /// Creating, renaming and removing files does not sync the directory. (A driver's mistake: the simulated disk
+    /// makes it.)
+    SkipDirectorySync,
+    /// The meta page is written before the pages it names are synced.
+    MetaBeforeData,
+    /// A checkpoint claims the entry after the last one it holds.
+    CheckpointClaimsMore,
+    /// A checkpoint does not wait for the history it names.
+    CheckpointBeforeHistory,
+    /// A checkpoint forgets the compaction revision.
+    ForgetCompaction,
+    /// An alarm is not written to the index.
+    ForgetAlarm,
+    /// Slots that only the older checkpoint reaches are used again.
+    ReuseSlotEarly,
+    /// Pages that a pinned reader reaches are used again.
+    ReusePinnedPage,
+    /// Tombstones count as live.
+    CountTombstones,
+    /// A key that is created again goes on counting versions.
+    KeepGeneration,
+    /// Jump pointers are followed beyond the version that is looked for.
+    JumpOvershoots,
+    /// A read does not wait until its index is applied.
+    ReadBeforeApply,
+    /// Answers leave before what they tell of is published.
+    AnswerBeforePublish,
+    /// Request ids begin anew with every start.
+    ReuseRequestIds,
+}
+
+#[cfg(feature = "seeded-bugs")]
+thread_local! {
+    static CHOSEN: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
+}
+
+/// From now on this thread makes the mistake, or none.
+#[cfg(feature = "seeded-bugs")]
+pub fn choose(bug: Option<Bug>) {
+    CHOSEN.set(bug);
+}
+
+/// Whether the mistake is to be made.
+#[cfg(feature = "seeded-bugs")]
+pub fn is(bug: Bug) -> bool {
+    CHOSEN.get() == Some(bug)
+}
+
+/// Never.
+#[cfg(not(feature = "seeded-bugs"))]
+pub const fn is(_: Bug) -> bool {
+    false
+}

@@ -1,0 +1,48 @@
+//! What plain `cargo test` runs of the simulator: fewer places than `cargo xtask sim`, the same code.
+
+use sim::faults;
+use sim::outcome::Row;
+use sim::seeds;
+
+#[test]
+fn two_hundred_seeds_are_right_and_repeat_exactly() {
+    let (mut resolved, mut lost) = (0, 0);
+    for seed in 0..200 {
+        let passed = seeds::run_twice(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        (resolved, lost) = (resolved + passed.tally.resolved, lost + passed.tally.lost);
+    }
+    assert!(resolved > 20 && lost > 20, "{resolved} calls without an answer took effect, {lost} did not");
+}
+
+/// Runs a kind of fault at about `places` places; `detected` tells whether it shall be noticed at all.
+fn check(places: u64, run: fn(u64) -> Vec<Row>, detected: bool) {
+    for row in run(places) {
+        assert!(row.wrong.is_empty(), "{row}\n{:#?}", row.wrong);
+        assert_eq!(row.detected > 0, detected, "{row}");
+    }
+}
+
+#[test]
+fn crashes_at_disk_events_lose_nothing() {
+    check(300, faults::crash_points, false);
+}
+
+#[test]
+fn rot_is_found_or_harmless() {
+    check(80, faults::bit_flips, true);
+}
+
+#[test]
+fn a_lying_drive_is_found_or_harmless() {
+    check(100, faults::lies, true);
+}
+
+#[test]
+fn a_full_disk_loses_nothing() {
+    check(50, faults::full_disk, true);
+}
+
+#[test]
+fn a_failed_operation_ends_the_process_and_loses_nothing() {
+    check(300, faults::failing_operations, true);
+}
