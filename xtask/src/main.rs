@@ -15,7 +15,7 @@ usage: cargo xtask COMMAND
   ci [--full]         all that a change must pass; --full (or CI=true) adds the runs that need Go and real etcd
   tidy                the house rules that a machine can check
   diff [...]          real etcd and the server call by call; diff -h lists its options
-  process WHAT [...]  kill9, copies, power, race, flags or hostile: the server as a process
+  process WHAT [...]  kill9, copies, power, stall, start, race, flags or hostile: the server as a process
   bench [--quick]     the server and real etcd by turns on one disk";
 
 fn main() -> ExitCode {
