@@ -16,6 +16,12 @@ pub mod power;
 /// Copies of the data directory taken under load.
 pub mod copies;
 
+/// Cold reads that stall.
+pub mod stall;
+
+/// What a first start costs.
+pub mod start;
+
 /// Creators of the same key.
 pub mod race;
 

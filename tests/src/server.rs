@@ -245,6 +245,11 @@ impl Server {
         }
     }
 
+    /// Starts `binary` at `site` and does not wait for it.
+    pub fn launch(binary: &Binary, site: Site, flags: &[&str]) -> io::Result<Server> {
+        Ok(Server { process: spawn(binary, &site, flags)?, site })
+    }
+
     /// kill -9, then `binary` again on the same data and ports.
     pub fn kill_and_restart(&mut self, binary: &Binary) -> Result<(), StartError> {
         self.process.child.kill()?;
@@ -308,11 +313,15 @@ impl Server {
 }
 
 fn launch(binary: &Binary, site: &Site, flags: &[&str]) -> Result<Process, StartError> {
-    let args = site.flags().into_iter().chain(binary.flags.iter().cloned());
-    let args = args.chain(flags.iter().map(|&flag| flag.to_owned())).map(OsString::from);
-    let mut process = Process::new(binary.command(args).spawn()?);
+    let mut process = spawn(binary, site, flags)?;
     process.wait_ready()?;
     Ok(process)
+}
+
+fn spawn(binary: &Binary, site: &Site, flags: &[&str]) -> io::Result<Process> {
+    let args = site.flags().into_iter().chain(binary.flags.iter().cloned());
+    let args = args.chain(flags.iter().map(|&flag| flag.to_owned())).map(OsString::from);
+    Ok(Process::new(binary.command(args).spawn()?))
 }
 
 /// A child with its output collected; killed when dropped.
