@@ -2,7 +2,7 @@
 //! none of ours.
 //!
 //! Without the feature `seeded-bugs` [`is`] is false at compile time and nothing of this remains in the program. With
-//! it a thread chooses one mistake at a time with [`choose`].
+//! it a thread chooses one mistake at a time with `choose`.
 
 macro_rules! bugs {
     ($($(#[$doc:meta])* $name:ident,)*) => {
