@@ -214,14 +214,18 @@ impl Judge {
         stored: &[crate::model::Change],
         claims: &BTreeMap<i64, usize>,
     ) -> Result<usize, String> {
-        let at = At { revision: revision - 1, compacted: -1, no_space: false };
+        let writes = |call: &Call, compacted| {
+            let at = At { revision: revision - 1, compacted, no_space: false };
+            self.model.execute(&call.request, &at).1 == stored
+        };
         let fits = |(nth, call): &(usize, &Call)| {
             call.reply.is_none()
                 && !claims.values().any(|claimed| claimed == nth)
                 && !stored.is_empty()
-                && self.model.execute(&call.request, &at).1 == stored
+                && self.compactions(call).any(|compacted| writes(call, compacted))
         };
-        let found = self.calls.iter().enumerate().find(fits);
+        // Deletes may look alike: the one that was cut off first goes first.
+        let found = self.calls.iter().enumerate().filter(fits).min_by_key(|(_, call)| call.ended);
         let lost = || format!("revision {revision} came from nowhere: {stored:?}");
         found.map(|(nth, _)| nth).ok_or_else(lost)
     }

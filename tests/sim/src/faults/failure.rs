@@ -46,7 +46,6 @@ pub fn failing_operations(cases: u64) -> Vec<Row> {
 fn fail_once(seed: u64, at: u64, cut: usize, ended: &mut Option<String>) -> Result<bool, Stop> {
     let mut world = World::new(seed);
     world.inject(at, Fault::Fail(ErrorKind::Other));
-    let sound = |stop: Stop| Stop::Violation(format!("after the failure: {stop}"));
     let mut life = || {
         world.open()?;
         world.let_clients(CALLS);
@@ -60,6 +59,8 @@ fn fail_once(seed: u64, at: u64, cut: usize, ended: &mut Option<String>) -> Resu
         Err(Stop::Violation(what)) => return Err(Stop::Violation(what)),
         Err(stop) => *ended = Some(stop.to_string()),
     }
+    let failed = world.injected().map(Op::to_string).unwrap_or_default();
+    let sound = |stop: Stop| Stop::Violation(format!("after the failure of {failed}: {stop}"));
     if cut == 1 {
         world.cut_power();
     } else {
