@@ -73,7 +73,7 @@ fn cut(path: &Path) -> Result<String, String> {
     if backup.exists() {
         return Err(format!("{} exists: move it away, it may hold the only copy", backup.display()));
     }
-    let mut copy = FileDisk::with_log(&backup, &backup.join("log")).map_err(|error| error.to_string())?;
+    let mut copy = FileDisk::with_log(&backup, backup.join("log")).map_err(|error| error.to_string())?;
     let identity = Identity { cluster: dir.identity().cluster_id, member: dir.identity().member_id };
     let nonce = u64::from_le_bytes(crate::server::random());
     let config = Default::default();

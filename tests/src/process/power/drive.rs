@@ -447,7 +447,8 @@ mod tests {
         let create = || Some(Op::Create { path: "new".into(), len: 512 });
         let rename = || Some(Op::Rename { from: "old".into(), to: "new".into() });
         let torn = &["old=oo", "old=no", "old=on", "old=nn"][..];
-        let cases: &[(&str, &[(u64, Option<Op>)], &[&str])] = &[
+        type Case<'a> = (&'a str, &'a [(u64, Option<Op>)], &'a [&'a str]);
+        let cases: &[Case<'_>] = &[
             ("a durable write under way", &[(1, write(0, b'n', true))], torn),
             ("a durable write", &[(1, write(0, b'n', true)), (1, None)], &["old=nn"]),
             ("a cached write", &[(1, write(0, b'n', false)), (1, None)], torn),
