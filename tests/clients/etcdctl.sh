@@ -10,7 +10,7 @@ mask() { # ENDPOINT
   sed -E -e 's/─+/─/g' -e 's/-{3,}/---/g' -e 's/ +/ /g' -e "s#(http://)?${1//./\\.}#ENDPOINT#g" -e 's#http://127\.0\.0\.1:[0-9]+#URL#g' \
     -e 's/"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|dbSizeInUse|ID|memberID)":[0-9]+/"\1":N/g' \
     -e 's/"(ClusterID|MemberID|RaftTerm|Leader|RaftIndex|RaftAppliedIndex|DBSize|DBSizeInUse|DBSizeQuota|ID)" : [0-9]+/"\1" : N/g' \
-    -e 's/\b[0-9a-f]{15,16}\b/HEX/g' -e 's/memberID:[0-9]+/memberID:N/g' \
+    -e 's/\b[0-9a-f]{13,16}\b/HEX/g' -e 's/memberID:[0-9]+/memberID:N/g' \
     -e 's/took( = | |":")[0-9.]+(µs|ms|s)/took\1T/g' -e 's/[0-9.]+ [kMG]?B/SIZE/g' -e '/"ts":|"logger":/d'
 }
 
