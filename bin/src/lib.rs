@@ -39,6 +39,9 @@ pub mod metrics;
 // A bell between tasks.
 mod wake;
 
+// A thread that wakes an executor without a timer.
+mod pulse;
+
 // The state core's loop.
 pub mod node;
 

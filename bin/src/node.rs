@@ -26,6 +26,7 @@ use net::front::{ConnId, Front};
 use crate::conn::Conn;
 use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
+use crate::pulse::Beat;
 use crate::wake::{Wake, yield_once};
 
 /// Time is looked at least this often, so a deadline that is set meanwhile is at most this late.
@@ -173,12 +174,13 @@ impl Node {
     }
 
     /// Looks at the time for as long as the process lives.
-    pub async fn run_clock(self: Rc<Node>) {
+    pub async fn run_clock(self: Rc<Node>, beat: Beat) {
         let mut replica_due = Instant::now();
         loop {
             let due = self.cores.borrow().timers.first_key_value().map(|((due, _), _)| *due);
             let wait = due.map_or(TICK_MAX, |due| due.saturating_duration_since(Instant::now()));
             glommio::timer::sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
+            beat.beat();
             let now = Instant::now();
             if now >= replica_due {
                 replica_due = self.cores.borrow_mut().replica.handle_timeout(now);

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
 
-use glommio::net::TcpListener;
+use glommio::net::{TcpListener, UnixStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait to be accepted: what Go takes from `net.core.somaxconn` on current kernels.
@@ -43,6 +43,13 @@ impl Listener {
         // SAFETY: the descriptor is a listening TCP socket that nobody else owns; glommio closes it.
         unsafe { TcpListener::from_raw_fd(descriptor) }
     }
+}
+
+/// Hands one end of a socket pair to the executor this is called on.
+pub fn unix_into_glommio(socket: std::os::unix::net::UnixStream) -> UnixStream {
+    let descriptor = socket.into_raw_fd();
+    // SAFETY: the descriptor is a connected stream socket that nobody else owns; glommio closes it.
+    unsafe { UnixStream::from_raw_fd(descriptor) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const LAYERS: [Layer; 5] = [
 
 /// The drivers: short loops that own the executor, sockets, files and the clock, and feed the cores. No wall stands
 /// in them. A new one is added here on purpose.
-const DRIVERS: [&str; 8] = [
+const DRIVERS: [&str; 9] = [
     "engine/src/disk/dma.rs",
     "engine/src/disk/file.rs",
     "net/src/listen.rs",
@@ -27,6 +27,7 @@ const DRIVERS: [&str; 8] = [
     "bin/src/conn.rs",
     "bin/src/server.rs",
     "bin/src/wake.rs",
+    "bin/src/pulse.rs",
     "bin/src/http.rs",
 ];
 
