@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use engine::error::{ApiError, Code};
 
+use crate::grpc::Status;
 use crate::pb::wire::Malformed;
 
 // Which method a path names.
@@ -48,6 +49,12 @@ pub struct Refusal {
 impl Refusal {
     fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { code, message: message.into() }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Status {
+        Status { code: refusal.code, message: refusal.message }
     }
 }
 

@@ -4,6 +4,7 @@ use engine::error::Code;
 
 use super::Refusal;
 use super::kv::KvMethod;
+use crate::grpc::MethodId;
 use crate::quote::quote;
 
 /// Every method etcd 3.6 serves on its client port, built here or not yet.
@@ -211,6 +212,11 @@ pub fn find_parts(service: &str, method: &str) -> Option<(usize, &'static Route)
     let matches =
         path.len() == len && path[1..=service.len()] == *service && path[len - method.len()..] == *method;
     matches.then_some((row, route))
+}
+
+/// The method that stands in this row of the table.
+pub fn method_of(row: MethodId) -> Method {
+    ROUTES[usize::from(row.0)].method
 }
 
 /// Whether any method of the table is of this service.

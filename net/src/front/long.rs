@@ -106,7 +106,7 @@ impl Front {
     }
 
     /// Begins an answer that is sent piece by piece.
-    pub(super) fn begin_stream(
+    pub(super) fn begin_answer(
         &mut self,
         place: Place,
         answer: Response,
@@ -119,7 +119,7 @@ impl Front {
                 if encoder.remaining() == 0 {
                     server.finish(place.call, &Status::OK);
                 } else {
-                    self.streams.insert(place.key(), encoder);
+                    self.answers.insert(place.key(), encoder);
                 }
                 Ok(())
             }
@@ -130,7 +130,7 @@ impl Front {
     }
 
     /// Gives each long answer of a connection as much as its windows allow.
-    pub(super) fn fill_streams(
+    pub(super) fn fill_answers(
         &mut self,
         conn: super::ConnId,
         server: &mut grpc::Server,
@@ -139,9 +139,9 @@ impl Front {
         let mut walk_budget = WALK_BUDGET;
         while let Some((call, room)) = server.poll_writable() {
             let place = Place { conn, call };
-            let Some(mut encoder) = self.streams.remove(&place.key()) else { continue };
+            let Some(mut encoder) = self.answers.remove(&place.key()) else { continue };
             if !self.fill(place, &mut encoder, room, &mut walk_budget, server, replica)? {
-                self.streams.insert(place.key(), encoder);
+                self.answers.insert(place.key(), encoder);
             }
         }
         Ok(())

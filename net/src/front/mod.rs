@@ -13,6 +13,9 @@ mod serve;
 // Reads that take more than a slice, and answers that take more than one send.
 mod long;
 
+// Calls whose client sends a stream of messages.
+mod streams;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
@@ -20,14 +23,16 @@ use bytes::Bytes;
 use engine::error::ApiError;
 use engine::replica::{CallId, Event, Fatal, Replica};
 
+use crate::api::Refusal;
 use crate::api::cluster::Member;
 use crate::api::encoder::Encoder;
 use crate::api::header::Origin;
-use crate::api::route::{self, Method};
-use crate::grpc::{self, Status};
+use crate::api::route::{self, Kind, Method};
+use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
 use long::Task;
+use streams::Streamed;
 
 /// A connection of this core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -97,7 +102,7 @@ pub struct Front {
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
     /// Answers on their way out.
-    streams: BTreeMap<(u64, u64), Encoder>,
+    answers: BTreeMap<(u64, u64), Encoder>,
     dirty: Vec<ConnId>,
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
@@ -112,7 +117,7 @@ impl Front {
             conns: Slab::default(),
             waiting: Slab::default(),
             tasks: VecDeque::new(),
-            streams: BTreeMap::new(),
+            answers: BTreeMap::new(),
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
@@ -158,20 +163,33 @@ impl Front {
             match event {
                 grpc::Event::Request { call, method, metadata, message } => {
                     let place = Place { conn, call };
-                    let route = &route::ROUTES[usize::from(method.0)];
                     let served = match serve::admit(metadata, replica) {
-                        Ok(()) => self.serve(now, place, route.method, message, replica)?,
+                        Ok(()) => self.serve(now, place, route::method_of(method), message, replica)?,
                         Err(error) => serve::Served::Refused(error.into()),
                     };
                     self.settle(place, served, &mut connection.server, replica)?;
                 }
-                grpc::Event::Call { call, .. } => {
-                    // Streams come with the next milestone; until then the route table knows none.
-                    connection.server.finish(call, &Status::OK);
+                grpc::Event::Call { call, method, metadata } => {
+                    let place = Place { conn, call };
+                    let opened = match serve::admit(metadata, replica) {
+                        Ok(()) => self.open_call(now, place, route::method_of(method)),
+                        Err(error) => Streamed::End(Refusal::from(error).into()),
+                    };
+                    streams::settle(place, opened, &mut connection.server);
                 }
-                grpc::Event::Message { .. } | grpc::Event::HalfClosed { .. } => {}
+                grpc::Event::Message { call, method, message } => {
+                    let place = Place { conn, call };
+                    let method = route::method_of(method);
+                    let taken = self.take_message(now, place, method, message, replica)?;
+                    streams::settle(place, taken, &mut connection.server);
+                }
+                grpc::Event::HalfClosed { call } => {
+                    let place = Place { conn, call };
+                    streams::settle(place, self.half_close(place), &mut connection.server);
+                }
                 grpc::Event::Cancelled { call } => {
-                    self.streams.remove(&Place { conn, call }.key());
+                    self.answers.remove(&Place { conn, call }.key());
+                    self.cancel_call(Place { conn, call });
                 }
             }
         }
@@ -272,7 +290,7 @@ impl Front {
     /// Fills long answers as windows allow, and gives what there is to send.
     pub fn output(&mut self, conn: ConnId, replica: &mut Replica) -> Result<&[u8], Fatal> {
         if let Some(mut connection) = self.conns.remove_for(conn.0) {
-            let outcome = self.fill_streams(conn, &mut connection.server, replica);
+            let outcome = self.fill_answers(conn, &mut connection.server, replica);
             self.conns.restore(conn.0, connection);
             outcome?;
         }
@@ -289,7 +307,8 @@ impl Front {
     /// The connection is closed; its calls are cancelled.
     pub fn close(&mut self, conn: ConnId) {
         self.conns.remove(conn.0);
-        drop_streams(&mut self.streams, conn, |_| false);
+        drop_answers(&mut self.answers, conn, |_| false);
+        self.cancel_calls_of(conn);
     }
 
     /// Begins a graceful end of all connections.
@@ -318,7 +337,7 @@ impl Front {
         let Some(connection) = self.conns.entry(conn.0) else { return Ok(()) };
         connection.server.handle_timeout(now)?;
         // Calls past their deadline take their answers with them.
-        drop_streams(&mut self.streams, conn, |call| connection.server.is_live(call));
+        drop_answers(&mut self.answers, conn, |call| connection.server.is_live(call));
         Ok(())
     }
 
@@ -365,16 +384,16 @@ impl Front {
 }
 
 /// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
-fn drop_streams(
-    streams: &mut BTreeMap<(u64, u64), Encoder>,
+fn drop_answers(
+    answers: &mut BTreeMap<(u64, u64), Encoder>,
     conn: ConnId,
     keep: impl Fn(grpc::CallId) -> bool,
 ) {
     let number = conn.0.to_u64();
-    let all = streams.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key);
+    let all = answers.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key);
     let gone: Vec<_> = all.filter(|&(_, call)| !keep(grpc::CallId::from_u64(call))).collect();
     for key in gone {
-        streams.remove(&key);
+        answers.remove(&key);
     }
 }
 
@@ -383,7 +402,11 @@ pub fn lookup(service: &str, method: &str) -> grpc::Lookup {
     match route::find_parts(service, method) {
         Some((row, route)) if serve::is_built(route.method) => {
             let row = u16::try_from(row).expect("the table has fewer rows");
-            grpc::Lookup::Method(grpc::MethodId(row), grpc::MethodKind::OneMessage)
+            let kind = match route.kind {
+                Kind::Unary | Kind::ServerStream => grpc::MethodKind::OneMessage,
+                Kind::BidiStream => grpc::MethodKind::Streaming,
+            };
+            grpc::Lookup::Method(grpc::MethodId(row), kind)
         }
         Some(_) => grpc::Lookup::UnknownMethod,
         None if route::has_service(service) => grpc::Lookup::UnknownMethod,

@@ -18,7 +18,7 @@ use super::{Front, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
 use crate::api::{Refusal, cluster, health, maintenance};
-use crate::grpc::{self, Metadata, Status};
+use crate::grpc::{self, Metadata};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -251,7 +251,7 @@ impl Front {
         match served {
             Served::Later => {}
             Served::Refused(refusal) => {
-                server.reply_error(place.call, &Status::new(refusal.code, refusal.message));
+                server.reply_error(place.call, &refusal.into());
             }
             Served::Message(message) => {
                 server.reply_unary(place.call, |out| out.extend_from_slice(&message));
@@ -264,7 +264,7 @@ impl Front {
                         let scratch = &self.scratch;
                         server.reply_unary(place.call, |out| out.extend_from_slice(scratch));
                     }
-                    Whole::Declined => self.begin_stream(place, answer, server, replica)?,
+                    Whole::Declined => self.begin_answer(place, answer, server, replica)?,
                     Whole::Cold(cold) => {
                         let list = match &answer {
                             Response::Range(RangeAnswer { kvs: Kvs::List(list), .. }) => Some(list),

@@ -181,7 +181,7 @@ fn an_answer_of_any_size_is_streamed_in_bounded_memory() {
         let held = node.front.conns.entry(key).unwrap().server.memory_bytes();
         assert!(held <= 512 << 10, "{held} bytes held");
         assert!(node.front.scratch.capacity() <= 512 << 10);
-        assert!(node.front.streams.len() <= 1 && node.front.tasks.len() <= 1);
+        assert!(node.front.answers.len() <= 1 && node.front.tasks.len() <= 1);
     }
     let answer: pb::RangeResponse = node.answer(reader, stream).unwrap();
     assert_eq!((answer.count, answer.kvs.len(), answer.more), (KEYS as i64, KEYS, false));
@@ -189,7 +189,7 @@ fn an_answer_of_any_size_is_streamed_in_bounded_memory() {
     for (n, kv) in answer.kvs.iter().enumerate() {
         assert_eq!((kv.key.as_ref(), kv.value.len()), (format!("k{n:06}").as_bytes(), 250));
     }
-    assert!(node.front.streams.is_empty() && node.front.tasks.is_empty());
+    assert!(node.front.answers.is_empty() && node.front.tasks.is_empty());
     assert!(node.output_len_max <= 512 << 10);
 }
 
@@ -226,10 +226,10 @@ fn a_long_read_that_is_cancelled_leaves_nothing_behind() {
         for _ in 0..turns {
             node.turn();
         }
-        assert_eq!(node.front.streams.len() + node.front.tasks.len(), 1, "{n} after {turns} turns");
+        assert_eq!(node.front.answers.len() + node.front.tasks.len(), 1, "{n} after {turns} turns");
         cancel[n](&mut node, reader, stream);
         node.settle();
-        assert_eq!(node.front.streams.len() + node.front.tasks.len(), 0, "{n} after {turns} turns");
+        assert_eq!(node.front.answers.len() + node.front.tasks.len(), 0, "{n} after {turns} turns");
         assert!(node.front.waiting.is_empty());
         if n != 1 {
             node.close(reader);
@@ -336,5 +336,5 @@ fn what_is_cold_after_a_restart_is_brought_in() {
     assert_eq!((answer.deleted, answer.prev_kvs.len()), (1000, 1000));
     let answer: pb::RangeResponse = node.call(client, RANGE, &range("k", "l")).unwrap();
     assert_eq!((answer.kvs.len(), answer.count), (16_900, 16_900));
-    assert!(node.front.waiting.is_empty() && node.front.streams.is_empty());
+    assert!(node.front.waiting.is_empty() && node.front.answers.is_empty());
 }

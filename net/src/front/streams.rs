@@ -1,0 +1,66 @@
+//! Calls whose client sends a stream of messages: to which service each message goes, and what becomes of it.
+
+use std::time::Instant;
+
+use engine::replica::{Fatal, Replica};
+
+use super::{ConnId, Front, Place};
+use crate::api::route::Method;
+use crate::grpc::{self, Status};
+
+/// What a streaming call does next.
+#[derive(Debug)]
+pub enum Streamed {
+    /// It waits.
+    Nothing,
+    /// It sends an encoded message, and stays open.
+    Message(Vec<u8>),
+    /// It has something to send as soon as windows allow.
+    Writable,
+    /// It is over.
+    End(Status),
+}
+
+/// Does with the call what was decided.
+pub fn settle(place: Place, streamed: Streamed, server: &mut grpc::Server) {
+    match streamed {
+        Streamed::Nothing => {}
+        Streamed::Message(message) => {
+            server.send_message(place.call, |out| out.extend_from_slice(&message));
+        }
+        Streamed::Writable => server.want_writable(place.call),
+        Streamed::End(status) => {
+            server.finish(place.call, &status);
+        }
+    }
+}
+
+impl Front {
+    /// A streaming call was admitted.
+    pub(super) fn open_call(&mut self, _now: Instant, _place: Place, method: Method) -> Streamed {
+        unreachable!("{method:?} takes one message")
+    }
+
+    /// A streaming call has sent its next message.
+    pub(super) fn take_message(
+        &mut self,
+        _now: Instant,
+        _place: Place,
+        method: Method,
+        _message: &[u8],
+        _replica: &mut Replica,
+    ) -> Result<Streamed, Fatal> {
+        unreachable!("{method:?} takes one message")
+    }
+
+    /// A streaming call has sent its last message.
+    pub(super) fn half_close(&mut self, _place: Place) -> Streamed {
+        Streamed::Nothing
+    }
+
+    /// A call is over before its answer was complete.
+    pub(super) fn cancel_call(&mut self, _place: Place) {}
+
+    /// A connection is gone, and its calls with it.
+    pub(super) fn cancel_calls_of(&mut self, _conn: ConnId) {}
+}
