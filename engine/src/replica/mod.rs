@@ -33,6 +33,9 @@ mod applying;
 // Reads that wait for an index.
 mod read;
 
+// Leases as clients ask for them, and their end.
+mod lease;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -43,6 +46,8 @@ use crate::apply::{Answer, quota};
 use crate::command::{self, RequestId};
 use crate::disk::{Op, Outcome, Owner, Token};
 use crate::error::ApiError;
+use crate::lease::ids::LeaseIds;
+use crate::lease::lessor::Lessor;
 use crate::map;
 use crate::mvcc::history::OpenError;
 use crate::mvcc::store::Store;
@@ -66,6 +71,9 @@ pub struct CallId(pub u64);
 impl CallId {
     /// The member's own requests; nobody waits for their answers.
     pub const NOBODY: CallId = CallId(u64::MAX);
+
+    /// Revocations of leases that ran out.
+    const LESSOR: CallId = CallId(u64::MAX - 1);
 }
 
 /// What the replica tells its driver.
@@ -210,6 +218,8 @@ pub struct Replica {
     deadlines: VecDeque<(Instant, RequestId)>,
     applies: ApplyQueue,
     reads: Reads,
+    lessor: Lessor,
+    lease_ids: LeaseIds,
     checkpoints: Checkpoints,
     events: VecDeque<Event>,
     /// Position of the newest append handed to the log.
@@ -273,6 +283,7 @@ impl Replica {
 
     /// Moves everything on that can move: call it after any input.
     pub fn turn(&mut self, now: Instant) -> Result<(), Fatal> {
+        self.revoke_expired(now);
         self.propose_batch();
         self.pump_raft();
         self.apply(now)?;
@@ -280,6 +291,7 @@ impl Replica {
         // What was applied may release reads, and what raft learned of it may be written.
         self.pump_raft();
         self.release_reads();
+        self.follow_leadership(now);
         Ok(())
     }
 
@@ -302,8 +314,15 @@ impl Replica {
     }
 
     fn refuse(&mut self, id: RequestId, error: ApiError) {
-        if let Some(call) = self.waiting.remove(&id) {
-            self.events.push_back(Event::Answer { call, answer: Err(error) });
+        self.answer(id, Err(error));
+    }
+
+    /// Tells whoever waits. Without a call it is another member's request, a replayed one, or one whose time was up.
+    fn answer(&mut self, id: RequestId, answer: Answer) {
+        match self.waiting.remove(&id) {
+            None => {}
+            Some(CallId::LESSOR) => self.lessor.on_revoke_answered(answer.is_ok()),
+            Some(call) => self.events.push_back(Event::Answer { call, answer }),
         }
     }
 
@@ -440,8 +459,9 @@ impl Replica {
         }
         self.reads.expire(now, &mut self.events);
         self.raise_space_alarm(now);
+        let check = self.expire_leases(now);
         let seal = self.wal.poll_timer(now);
-        seal.map_or(self.next_tick, |seal| seal.min(self.next_tick))
+        seal.map_or(self.next_tick, |seal| seal.min(self.next_tick)).min(check)
     }
 
     /// The disk refuses space that the log will need: refuse writes that grow the store while there is still room to
