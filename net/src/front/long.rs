@@ -1,5 +1,7 @@
 //! Reads that take more than a slice, and answers that take more than one send.
 
+use std::time::Instant;
+
 use engine::apply::read_txn::ReadTxn;
 use engine::mvcc::Cold;
 use engine::mvcc::range::{Progress, RangeTask};
@@ -8,6 +10,7 @@ use engine::replica::{CallId, Fatal, Replica};
 use engine::response::Response;
 use engine::types::Seq;
 
+use super::lease::Listing;
 use super::serve::Served;
 use super::{Front, Place, Waiting};
 use crate::api::encoder::{Encoder, Fill};
@@ -42,6 +45,8 @@ pub enum Work {
     Range(Box<RangeTask>),
     /// A transaction that only reads.
     Txn(Box<ReadTxn>),
+    /// The keys of a lease.
+    Lease(Box<Listing>),
     /// A long answer whose walk used up its turn.
     Resume,
 }
@@ -61,14 +66,14 @@ impl Records for Stored<'_> {
 
 impl Front {
     /// Runs a few slices, of each read in turn.
-    pub fn run_slices(&mut self, replica: &mut Replica) -> Result<(), Fatal> {
+    pub fn run_slices(&mut self, now: Instant, replica: &mut Replica) -> Result<(), Fatal> {
         for _ in 0..self.tasks.len().min(SLICES_MAX) {
             let task = self.tasks.pop_front().expect("as many as there were");
             let place = task.place;
             // A connection that is gone, or a call, takes its read with it.
             let mut slot = Some(task);
             self.with(place, |front, server| {
-                front.run_slice(slot.take().expect("run once"), server, replica)
+                front.run_slice(now, slot.take().expect("run once"), server, replica)
             })?;
         }
         Ok(())
@@ -76,6 +81,7 @@ impl Front {
 
     fn run_slice(
         &mut self,
+        now: Instant,
         mut task: Task,
         server: &mut grpc::Server,
         replica: &mut Replica,
@@ -83,17 +89,23 @@ impl Front {
         let mut budget = Budget::SLICE;
         let view = replica.view();
         let progress = match &mut task.work {
-            Work::Range(range) => {
-                range.advance(&view, &mut budget).map(|progress| progress.map(Response::Range))
-            }
-            Work::Txn(txn) => txn.advance(&view, &mut budget).map(|progress| progress.map(Response::Txn)),
+            Work::Range(range) => range
+                .advance(&view, &mut budget)
+                .map(|progress| progress.map(Response::Range).map(Served::Answer)),
+            Work::Txn(txn) => txn
+                .advance(&view, &mut budget)
+                .map(|progress| progress.map(Response::Txn).map(Served::Answer)),
+            Work::Lease(listing) => listing.advance(replica, budget).map(|complete| match complete {
+                true => Progress::Done(Served::Message(listing.answer(now, replica))),
+                false => Progress::More,
+            }),
             Work::Resume => {
                 server.want_writable(task.place.call);
                 return Ok(());
             }
         };
         match progress {
-            Ok(Progress::Done(answer)) => self.settle(task.place, Served::Answer(answer), server, replica),
+            Ok(Progress::Done(served)) => self.settle(task.place, served, server, replica),
             Ok(Progress::More) => {
                 self.tasks.push_back(task);
                 Ok(())

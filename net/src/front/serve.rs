@@ -17,7 +17,7 @@ use super::long::{self, Task, Work};
 use super::{Front, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
-use crate::api::{Refusal, cluster, health, maintenance};
+use crate::api::{Refusal, cluster, health, lease, maintenance};
 use crate::grpc::{self, Metadata};
 
 /// What became of a request.
@@ -50,6 +50,11 @@ pub fn is_built(method: Method) -> bool {
     matches!(
         method,
         Method::Kv(_)
+            | Method::LeaseGrant
+            | Method::LeaseRevoke
+            | Method::LeaseKeepAlive
+            | Method::LeaseTimeToLive
+            | Method::LeaseLeases
             | Method::MemberList
             | Method::Alarm
             | Method::Status
@@ -90,6 +95,9 @@ impl Front {
                 Ok(alarm) => Ok(self.propose(now, place, &Write::Alarm(alarm), message.len(), replica)),
                 Err(refusal) => Ok(refusal.into()),
             },
+            Method::LeaseGrant | Method::LeaseRevoke => {
+                Ok(self.serve_lease(now, place, method, message, replica))
+            }
             Method::MemberList => match cluster::decode_member_list(message) {
                 Ok(true) => match self.confirm(now, place, method, message, replica) {
                     Ok(ReadStart::Ready) => self.serve_now(now, place, method, message, replica),
@@ -141,7 +149,7 @@ impl Front {
     /// Serves a request whose linearizable read, if it needed one, is confirmed.
     pub(super) fn serve_now(
         &mut self,
-        _now: Instant,
+        now: Instant,
         place: Place,
         method: Method,
         message: &[u8],
@@ -153,6 +161,11 @@ impl Front {
                 let request = kv::decode(kv_method, message, self.config.ops_max).expect("decoded before");
                 return self.read(place, method, message, &request, replica);
             }
+            Method::LeaseTimeToLive => self.time_to_live(now, place, message, replica),
+            Method::LeaseLeases => match lease::decode_leases(message) {
+                Ok(()) => Served::Message(lease::leases(header, replica.lessor().by_due())),
+                Err(malformed) => Refusal::from(malformed).into(),
+            },
             Method::MemberList => {
                 Served::Message(cluster::member_list(Front::origin(replica), &self.config.members))
             }
@@ -165,7 +178,7 @@ impl Front {
         })
     }
 
-    fn propose(
+    pub(super) fn propose(
         &mut self,
         now: Instant,
         place: Place,
@@ -322,6 +335,7 @@ fn check_write(write: &Write<'_>, ops_max: usize) -> Result<(), ApiError> {
         Write::DeleteRange(delete) => check::check_delete(delete),
         Write::Txn(txn) => check::check_txn(txn, ops_max),
         Write::Compact(_) | Write::Alarm(_) => Ok(()),
+        Write::LeaseGrant(_) | Write::LeaseRevoke(_) | Write::LeaseCheckpoint(_) => Ok(()),
     }
 }
 

@@ -3,6 +3,9 @@
 // The member and its clients.
 mod node;
 
+// The Lease service.
+mod lease;
+
 use std::time::Duration;
 
 use node::{Failure, Node};
