@@ -172,9 +172,9 @@ impl Events {
         Ok(Next::Event(Event { record, prev }))
     }
 
-    /// Whether all were told.
-    pub fn is_over(&self) -> bool {
-        self.at > self.last
+    /// A number that is often another one for other events.
+    pub fn number(&self) -> u64 {
+        self.last.0
     }
 }
 

@@ -28,6 +28,9 @@ mod plan;
 // Answers of any size, piece by piece.
 pub mod encoder;
 
+// Watch.
+pub mod watch;
+
 // Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
 

@@ -50,6 +50,7 @@ pub fn is_built(method: Method) -> bool {
     matches!(
         method,
         Method::Kv(_)
+            | Method::Watch
             | Method::MemberList
             | Method::Alarm
             | Method::Status

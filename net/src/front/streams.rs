@@ -6,7 +6,7 @@ use engine::replica::{Fatal, Replica};
 
 use super::{ConnId, Front, Place};
 use crate::api::route::Method;
-use crate::grpc::{self, Status};
+use crate::grpc::{self, Metadata, Status};
 
 /// What a streaming call does next.
 #[derive(Debug)]
@@ -37,30 +37,46 @@ pub fn settle(place: Place, streamed: Streamed, server: &mut grpc::Server) {
 
 impl Front {
     /// A streaming call was admitted.
-    pub(super) fn open_call(&mut self, _now: Instant, _place: Place, method: Method) -> Streamed {
-        unreachable!("{method:?} takes one message")
+    pub(super) fn open_call(
+        &mut self,
+        now: Instant,
+        place: Place,
+        method: Method,
+        metadata: &Metadata,
+    ) -> Streamed {
+        match method {
+            Method::Watch => self.open_watch(now, place, metadata),
+            method => unreachable!("{method:?} takes one message"),
+        }
     }
 
     /// A streaming call has sent its next message.
     pub(super) fn take_message(
         &mut self,
         _now: Instant,
-        _place: Place,
+        place: Place,
         method: Method,
-        _message: &[u8],
-        _replica: &mut Replica,
+        message: &[u8],
+        replica: &mut Replica,
     ) -> Result<Streamed, Fatal> {
-        unreachable!("{method:?} takes one message")
+        match method {
+            Method::Watch => Ok(self.take_watch_request(place, message, replica)),
+            method => unreachable!("{method:?} takes one message"),
+        }
     }
 
-    /// A streaming call has sent its last message.
+    /// A streaming call has sent its last message. A Watch goes on: it ends when the client resets it, as in etcd.
     pub(super) fn half_close(&mut self, _place: Place) -> Streamed {
         Streamed::Nothing
     }
 
     /// A call is over before its answer was complete.
-    pub(super) fn cancel_call(&mut self, _place: Place) {}
+    pub(super) fn cancel_call(&mut self, place: Place) {
+        self.close_watch(place);
+    }
 
     /// A connection is gone, and its calls with it.
-    pub(super) fn cancel_calls_of(&mut self, _conn: ConnId) {}
+    pub(super) fn cancel_calls_of(&mut self, conn: ConnId) {
+        self.close_watches_of(conn);
+    }
 }

@@ -3,6 +3,9 @@
 // The member and its clients.
 mod node;
 
+// Watch streams.
+mod watch;
+
 use std::time::Duration;
 
 use node::{Failure, Node};

@@ -87,6 +87,8 @@ impl Node {
             storage_version: "3.6.0".into(),
             quota: 2 << 30,
             members: vec![member],
+            watch: engine::watch::Config::default(),
+            leader_grace: Duration::from_secs(3),
         };
         let front = Front::new(config);
         let (clients, held) = (Vec::new(), None);
@@ -158,6 +160,55 @@ impl Node {
         stream
     }
 
+    /// Opens a call whose messages come one by one.
+    pub fn open_stream(&mut self, client: usize, path: &str) -> u32 {
+        let Client { encoder, next_stream, streams, .. } = &mut self.clients[client];
+        let stream = *next_stream;
+        *next_stream += 2;
+        let fields = [
+            (":method", &b"POST"[..]),
+            (":scheme", b"http"),
+            (":path", path.as_bytes()),
+            ("te", b"trailers"),
+            ("content-type", b"application/grpc"),
+        ];
+        let (mut block, mut out) = (Vec::new(), Vec::new());
+        encoder.encode(&fields, &mut block);
+        frame::put(&mut out, kind::HEADERS, flag::END_HEADERS, stream, &block);
+        streams.insert(stream, Stream::default());
+        self.feed(client, &out);
+        stream
+    }
+
+    /// The next message of a call.
+    pub fn say(&mut self, client: usize, stream: u32, request: &impl Message) {
+        let (mut message, mut out) = (Vec::new(), Vec::new());
+        grpc::frame::put(&mut message, false, |out| request.encode(out).expect("a vector grows"));
+        frame::put(&mut out, kind::DATA, 0, stream, &message);
+        self.feed(client, &out);
+    }
+
+    /// The end of a call's messages.
+    pub fn half_close(&mut self, client: usize, stream: u32) {
+        let mut out = Vec::new();
+        frame::put(&mut out, kind::DATA, flag::END_STREAM, stream, &[]);
+        self.feed(client, &out);
+    }
+
+    /// The messages that came since the last look.
+    pub fn messages<M: Message + Default>(&mut self, client: usize, stream: u32) -> Vec<M> {
+        let data = &mut self.stream(client, stream).data;
+        let (mut found, mut at) = (Vec::new(), 0);
+        while let Ok(grpc::frame::Parsed::Message { message, .. }) =
+            grpc::frame::parse(&data[at..], usize::MAX)
+        {
+            found.push(M::decode(message).unwrap());
+            at += grpc::frame::PREFIX_LEN + message.len();
+        }
+        data.drain(..at);
+        found
+    }
+
     /// Resets a call.
     pub fn cancel(&mut self, client: usize, stream: u32) {
         let mut out = Vec::new();
@@ -174,6 +225,14 @@ impl Node {
     /// Stops or resumes granting windows.
     pub fn grant(&mut self, client: usize, grants: bool) {
         self.clients[client].grants = grants;
+    }
+
+    /// Grants windows to the connection and one of its streams.
+    pub fn open_windows(&mut self, client: usize, stream: u32, bytes: u32) {
+        let mut out = Vec::new();
+        frame::put(&mut out, kind::WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes());
+        frame::put(&mut out, kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+        self.feed(client, &out);
     }
 
     /// Lets the log's writes wait, or go on.
@@ -205,6 +264,7 @@ impl Node {
         let mut moved = front.has_slices();
         replica.turn(self.now).unwrap();
         front.run_slices(replica).unwrap();
+        front.run_watches(self.now, replica).unwrap();
         while let Some(event) = replica.poll_event() {
             front.on_event(self.now, event, replica).unwrap();
             moved = true;
