@@ -30,6 +30,8 @@ pub mod encoder;
 
 // LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive, LeaseLeases.
 pub mod lease;
+// Watch.
+pub mod watch;
 
 // Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
