@@ -69,6 +69,13 @@ impl From<ApiError> for Refusal {
     }
 }
 
+impl Refusal {
+    /// Of a message of a stream, for which grpc-go has another text than for that of a unary call.
+    pub fn of_stream(error: Malformed) -> Refusal {
+        Refusal::new(Code::Internal, format!("grpc: failed to unmarshal the received message: {error}"))
+    }
+}
+
 impl From<Malformed> for Refusal {
     fn from(error: Malformed) -> Refusal {
         Refusal::new(Code::Internal, format!("grpc: error unmarshalling request: {error}"))

@@ -50,6 +50,9 @@ impl From<Fatal> for Stop {
     }
 }
 
+/// Longest rest of a client: longer than some leases.
+const REST_US_MAX: u64 = 2_500_000;
+
 /// Something that happens at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -117,6 +120,7 @@ impl World {
     pub fn with(settings: Settings, seed: u64, disk: MemDisk, judge: Judge) -> World {
         let mut pcg = Pcg::new(seed ^ 0x5eed);
         let workload = Workload::new(&mut pcg);
+        let now = judge.now;
         World {
             disk,
             judge,
@@ -129,7 +133,7 @@ impl World {
                 reason = "an origin for the simulated clock; only differences count"
             )]
             origin: Instant::now(),
-            now: Duration::ZERO,
+            now,
             events: BinaryHeap::new(),
             scheduled: 0,
             member: None,
@@ -190,6 +194,9 @@ impl World {
     }
 
     fn think(&mut self) -> Duration {
+        if self.settings.rests && self.pcg.one_in(12) {
+            return Duration::from_micros(self.pcg.below(REST_US_MAX));
+        }
         Duration::from_micros(self.pcg.below(self.settings.think_us_max))
     }
 
@@ -203,6 +210,7 @@ impl World {
     pub fn step(&mut self) -> Result<bool, Stop> {
         let Some(Reverse((at, _, event))) = self.events.pop() else { return Ok(false) };
         self.now = at;
+        self.judge.now = at;
         if self.member.is_none() {
             return Ok(true);
         }
@@ -289,6 +297,8 @@ impl World {
     fn pump(&mut self) -> Result<(), Stop> {
         let now = self.now();
         self.member().replica.turn(now)?;
+        let published = self.replica().store().published().1.revision;
+        self.judge.see(published.0);
         self.start_work()?;
         while let Some(event) = self.member().replica.poll_event() {
             if matches!(event, replica::Event::Answer { call: CallId::NOBODY, .. }) {
@@ -297,7 +307,7 @@ impl World {
             let judge = &self.judge;
             let member = self.member.as_mut().expect("the process runs");
             let request = |call: u64| judge.request(call as usize).clone();
-            let (call, served) = member.serving.on_event(event, request, &mut member.replica)?;
+            let (call, served) = member.serving.on_event(now, event, request, &mut member.replica)?;
             if call != PROBE.0 {
                 self.on_served(call, served);
             }

@@ -212,6 +212,16 @@ impl Pair {
         }
     }
 
+    /// On each server by itself: makes `call`, and then those that its outcome asks for. Nothing is compared.
+    pub fn each(&mut self, call: Call, follow: impl Fn(Outcome) -> Vec<Call>) {
+        self.step += 1;
+        for side in &mut self.sides {
+            for next in follow(side.call(&call)) {
+                side.call(&next);
+            }
+        }
+    }
+
     /// Repeats `call` on each server until it gives an error that `enough` accepts, at most `max` times.
     pub fn repeat_until(&mut self, call: impl Into<Call>, max: usize, enough: impl Fn(&Outcome) -> bool) {
         let call = call.into();
