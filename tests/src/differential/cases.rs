@@ -9,6 +9,7 @@ mod put;
 mod range;
 mod shape;
 mod txn;
+mod watch;
 mod wire;
 
 use std::time::Instant;
@@ -44,6 +45,12 @@ const GROUPS: &[Group] = &[
     Group { name: "quota", flags: &["--quota-backend-bytes=1000000"], cases: alarm::QUOTA },
     Group { name: "wire", flags: &[], cases: wire::CASES },
     Group { name: "wire, stream cap", flags: &["--max-concurrent-streams=100"], cases: wire::STREAM_CAP },
+    Group { name: "watch", flags: &[], cases: watch::CASES },
+    Group {
+        name: "watch, progress",
+        flags: &["--watch-progress-notify-interval=1s"],
+        cases: watch::NOTIFIED,
+    },
     Group { name: "http", flags: &[], cases: http::CASES },
 ];
 

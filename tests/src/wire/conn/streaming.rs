@@ -75,7 +75,9 @@ impl Conn {
         let filled = self.reader.fill_buf().map(|_| ());
         self.writer.set_read_timeout(Some(ANSWER_MAX))?;
         match filled {
-            Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => Ok(false),
+            Err(error) if matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) => {
+                Ok(false)
+            }
             filled => filled.map(|()| true),
         }
     }
