@@ -69,7 +69,7 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             progress_interval: Duration::from_secs(600),
-            queue_max: 8192,
+            queue_max: 4096,
             batch_revisions_max: 1000,
             lag: Limits::default(),
         }

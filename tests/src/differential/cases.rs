@@ -10,6 +10,7 @@ mod put;
 mod range;
 mod shape;
 mod txn;
+mod watch;
 mod wire;
 
 use std::time::Instant;
@@ -52,6 +53,12 @@ const GROUPS: &[Group] = &[
     },
     Group { name: "wire", flags: &[], cases: wire::CASES },
     Group { name: "wire, stream cap", flags: &["--max-concurrent-streams=100"], cases: wire::STREAM_CAP },
+    Group { name: "watch", flags: &[], cases: watch::CASES },
+    Group {
+        name: "watch, progress",
+        flags: &["--watch-progress-notify-interval=1s"],
+        cases: watch::NOTIFIED,
+    },
     Group { name: "http", flags: &[], cases: http::CASES },
 ];
 

@@ -289,6 +289,22 @@ impl Pair {
         }
     }
 
+    /// Client addresses, the reference's first.
+    pub fn addresses(&self) -> [std::net::SocketAddr; 2] {
+        self.sides.each_ref().map(|side| side.server.client())
+    }
+
+    /// One message of a stream that one side sent.
+    pub fn outcome(&mut self, side: usize, call: &Call, bytes: &[u8]) -> Outcome {
+        Outcome::of_message(call, bytes, &mut self.sides[side].names)
+    }
+
+    /// Compares what streams of both brought.
+    pub fn compare_stream<T: std::fmt::Debug + PartialEq>(&mut self, what: &str, expected: &T, found: &T) {
+        self.step += 1;
+        self.compare(what, expected, found);
+    }
+
     fn compare<T: std::fmt::Debug + PartialEq>(&mut self, call: &str, expected: &T, found: &T) {
         if expected != found {
             self.note(call, first_differences(&format!("{expected:#?}"), &format!("{found:#?}")));

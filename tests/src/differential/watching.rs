@@ -103,7 +103,10 @@ impl<'a> Watching<'a> {
         }
         if let [expected, found] = &heard[..] {
             self.pair.compare_stream(&format!("{count} responses"), expected, found);
-            self.pair.expect(expected.len() == count && response(&expected[count - 1]).is_some(), "responses are missing");
+            self.pair.expect(
+                expected.len() == count && response(&expected[count - 1]).is_some(),
+                "responses are missing",
+            );
         }
         heard.first().into_iter().flatten().filter_map(|outcome| response(outcome).cloned()).collect()
     }
@@ -113,7 +116,11 @@ impl<'a> Watching<'a> {
         for (side, stream) in self.streams.iter_mut().enumerate() {
             if let Ok(Some(bytes)) = stream.hear_bytes(SILENCE) {
                 let outcome = self.pair.outcome(side, &Call::Watch(pb::WatchRequest::default()), &bytes);
-                self.pair.compare_stream("silence", &"nothing".to_owned(), &format!("side {side}: {}", terse(&outcome)));
+                self.pair.compare_stream(
+                    "silence",
+                    &"nothing".to_owned(),
+                    &format!("side {side}: {}", terse(&outcome)),
+                );
             }
         }
     }
@@ -121,7 +128,9 @@ impl<'a> Watching<'a> {
     /// Both streams end, and alike.
     pub fn ends(self) {
         let ends = self.streams.into_iter().map(|stream| match stream.end() {
-            Ok(answer) if answer.end == End::Stream => format!("{:?} after {}", answer.status(), answer.shape),
+            Ok(answer) if answer.end == End::Stream => {
+                format!("{:?} after {}", answer.status(), answer.shape)
+            }
             Ok(answer) => format!("{:?}", answer.end),
             Err(error) => error.to_string(),
         });

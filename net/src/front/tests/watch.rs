@@ -246,7 +246,7 @@ fn a_client_that_does_not_read_costs_little_and_misses_nothing() {
         watching.node.call::<pb::PutResponse>(writer, PUT, &put("k", &n.to_string())).unwrap();
     }
     let counts = watching.node.front.watch_counts().0;
-    assert!(counts.behind == 3 && counts.queued <= 8192, "{counts:?}");
+    assert!(counts.behind == 3 && counts.queued <= 4096, "{counts:?}");
     assert!(watching.node.front.oldest_watched().unwrap().0 < 5000);
     watching.node.grant(watching.client, true);
     watching.node.open_windows(watching.client, watching.stream, 1 << 26);
