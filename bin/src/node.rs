@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -22,8 +23,13 @@ use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
 use glommio::sync::Semaphore;
 use net::front::{ConnId, Front};
+use net::h2::abuse;
+use net::http::pace;
+use tuning::probe::limits::open_files;
 
+use crate::complaints::Complaints;
 use crate::conn::Conn;
+use crate::guests::Guests;
 use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pulse::Beat;
@@ -62,6 +68,8 @@ pub struct Node {
     outside: RefCell<HashMap<u64, Rc<OutsideRead>>>,
     next_outside: Cell<u64>,
     pub(crate) draining: Cell<bool>,
+    pub(crate) guests: Rc<Guests>,
+    complaints: RefCell<Complaints>,
 }
 
 /// The pure cores and who is connected.
@@ -153,6 +161,8 @@ impl Node {
             outside: RefCell::default(),
             next_outside: Cell::new(0),
             draining: Cell::new(false),
+            guests: Rc::new(Guests::new(open_files().unwrap_or(u64::MAX))),
+            complaints: RefCell::default(),
         })
     }
 
@@ -187,13 +197,18 @@ impl Node {
                 self.ring();
             }
             self.expire_connections(now);
+            self.guests.look(now, |reason, remote| {
+                if reason != pace::IDLE {
+                    self.complain(reason, remote);
+                }
+            });
         }
     }
 
     fn turn(self: &Rc<Node>) -> Result<(), Fatal> {
         let now = Instant::now();
         let mut cores = self.cores.borrow_mut();
-        let Cores { replica, front, .. } = &mut *cores;
+        let Cores { replica, front, conns, .. } = &mut *cores;
         replica.turn(now)?;
         front.run_slices(replica)?;
         while let Some(event) = replica.poll_event() {
@@ -210,6 +225,12 @@ impl Node {
         }
         if replica.has_more() || front.has_slices() {
             self.ring();
+        }
+        while let Some(conn) = front.poll_ended() {
+            if let Some(connection) = conns.get(&conn) {
+                self.complain(abuse::MEMORY_FULL_ALL, connection.remote);
+                connection.finish();
+            }
         }
         let mut dirty = Vec::new();
         while let Some(conn) = front.poll_dirty() {
@@ -249,11 +270,20 @@ impl Node {
             cores.timers.remove(&key);
             let Some(connection) = cores.conns.get(&conn).cloned() else { continue };
             connection.timer.set(None);
-            if cores.front.handle_timeout(now, conn).is_err() {
+            if let Err(error) = cores.front.handle_timeout(now, conn) {
+                self.complain(error.text, connection.remote);
                 connection.finish();
+            }
+            if let Some(limit) = cores.front.take_limit(conn) {
+                self.complain(limit, connection.remote);
             }
             self.ring();
         }
+    }
+
+    /// A client met a limit.
+    pub(crate) fn complain(&self, limit: &'static str, remote: Option<SocketAddr>) {
+        self.complaints.borrow_mut().log(&self.log, Instant::now(), limit, remote);
     }
 
     /// Starts work; its end comes back as input.

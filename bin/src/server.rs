@@ -104,6 +104,7 @@ fn start(config: &Config, log: &Logger) -> Result<Signal, Failure> {
 }
 
 fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
+    tuning::probe::limits::raise_open_files();
     tuning::probe::limits::check_open_files(tuning::probe::limits::open_files()).map_err(|o| refuse(o.0))?;
     let inspection = datadir::inspect(&config.data_dir).map_err(|error| refuse(error.to_string()))?;
     for stranger in &inspection.strangers {

@@ -3,6 +3,7 @@
 mod support;
 
 use net::grpc::{Code, Status};
+use net::h2::abuse;
 use net::h2::frame::{flag, kind};
 use std::time::Duration;
 use support::*;
@@ -46,6 +47,44 @@ fn the_bytes_of_an_answer() {
         &[0, 0, 2, 1, 5, 0, 0, 0, 3, 0xbf, 0xbe],
     ];
     assert_eq!(client.server.output(), expected.concat());
+}
+
+#[test]
+fn a_message_must_be_complete_in_time() {
+    let mut client = Client::new();
+    let message = grpc(b"slow");
+    for (stream, sent) in [(1, &message[..]), (3, &message[..6]), (5, &message[..0])] {
+        let head = client.headers(stream, "/t.T/Hold", &[], 0);
+        client.feed(&[head, data(stream, sent, 0)].concat());
+    }
+    let chat = client.headers(7, "/t.T/Chat", &[], 0);
+    client.feed(&chat);
+    client.lines.clear();
+    // A byte now and then is not enough; and a stream of messages may be silent for ever.
+    client.wait(abuse::MESSAGE_TIME_MAX / 2);
+    client.feed(&data(3, &message[6..7], 0));
+    client.wait(abuse::MESSAGE_TIME_MAX / 2);
+    let late = "200, content-type=application/grpc, grpc-status=4, grpc-message=message timeout end";
+    client.expect(&[&format!("< headers 3 :status={late}"), &format!("< headers 5 :status={late}")]);
+    assert_eq!(client.server.take_limit(), Some(abuse::MESSAGE_LATE));
+}
+
+#[test]
+fn a_person_gets_a_text() {
+    let mut client = Client::new();
+    let head = client.headers(1, "/health", &[(":method", "GET"), ("content-type", "")], flag::END_STREAM);
+    client.feed(&head);
+    let lines = client.transcript();
+    assert!(
+        lines.starts_with("< headers 1 :status=415, content-type=text/plain; charset=utf-8\n< data 1 "),
+        "{lines}"
+    );
+    assert!(
+        lines
+            .contains("\n< headers 1 grpc-status=3, grpc-message=invalid gRPC request content-type \"\" end"),
+        "{lines}"
+    );
+    assert!(client.body.ends_with(b"\n") && client.body.is_ascii());
 }
 
 #[test]

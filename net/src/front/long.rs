@@ -116,6 +116,7 @@ impl Front {
         match Encoder::new(Front::origin(replica), answer, &Stored(replica)) {
             Ok(encoder) => {
                 server.begin_message(place.call, encoder.encoded_len());
+                server.charge(place.call, encoder.memory_bytes());
                 if encoder.remaining() == 0 {
                     server.finish(place.call, &Status::OK);
                 } else {

@@ -16,6 +16,9 @@ mod long;
 // Calls whose client sends a stream of messages.
 mod streams;
 
+// What all connections hold together.
+mod ledger;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
@@ -31,6 +34,7 @@ use crate::api::route::{self, Kind, Method};
 use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
+use ledger::Ledger;
 use long::Task;
 use streams::Streamed;
 
@@ -91,6 +95,8 @@ struct Connection {
     server: grpc::Server,
     /// It is listed as dirty.
     dirty: bool,
+    /// What the ledger of all connections knows of it.
+    noted_bytes: usize,
 }
 
 /// All connections of one core.
@@ -107,6 +113,7 @@ pub struct Front {
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
     scratch: Vec<u8>,
+    ledger: Ledger,
 }
 
 impl Front {
@@ -121,13 +128,14 @@ impl Front {
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
+            ledger: Ledger::default(),
         }
     }
 
     /// A connection was accepted, and its first bytes say HTTP/2.
     pub fn accept(&mut self, now: Instant) -> ConnId {
         let server = grpc::Server::new(self.config.grpc, now);
-        ConnId(self.conns.insert(Connection { server, dirty: false }))
+        ConnId(self.conns.insert(Connection { server, dirty: false, noted_bytes: 0 }))
     }
 
     /// Takes what it can of `input`; see [`grpc::Server`] for what may be left.
@@ -193,6 +201,17 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// The limit that turned something of the connection's away since this was last asked, by its name in
+    /// [`abuse`](crate::h2::abuse).
+    pub fn take_limit(&mut self, conn: ConnId) -> Option<&'static str> {
+        self.conns.entry(conn.0)?.server.take_limit()
+    }
+
+    /// The next connection that was ended for what all hold together; the driver closes it once its output has gone.
+    pub fn poll_ended(&mut self) -> Option<ConnId> {
+        self.ledger.poll_ended()
     }
 
     /// Whether the connection takes more input before its output has gone.
@@ -291,8 +310,12 @@ impl Front {
     pub fn output(&mut self, conn: ConnId, replica: &mut Replica) -> Result<&[u8], Fatal> {
         if let Some(mut connection) = self.conns.remove_for(conn.0) {
             let outcome = self.fill_answers(conn, &mut connection.server, replica);
+            let is_over = self.ledger.settle(&mut connection);
             self.conns.restore(conn.0, connection);
             outcome?;
+            if is_over {
+                self.end_largest();
+            }
         }
         Ok(self.conns.entry(conn.0).map_or(&[], |connection| connection.server.output()))
     }
@@ -301,12 +324,15 @@ impl Front {
     pub fn consume_output(&mut self, now: Instant, conn: ConnId, bytes: usize) {
         if let Some(connection) = self.conns.entry(conn.0) {
             connection.server.consume_output(now, bytes);
+            self.ledger.settle(connection);
         }
     }
 
     /// The connection is closed; its calls are cancelled.
     pub fn close(&mut self, conn: ConnId) {
-        self.conns.remove(conn.0);
+        if let Some(gone) = self.conns.remove(conn.0) {
+            self.ledger.note(gone.noted_bytes, 0);
+        }
         drop_answers(&mut self.answers, conn, |_| false);
         self.cancel_calls_of(conn);
     }
@@ -324,6 +350,11 @@ impl Front {
     /// Whether the connection may be closed: it was shut down, and nothing is under way on it.
     pub fn is_drained(&mut self, conn: ConnId) -> bool {
         self.conns.entry(conn.0).is_none_or(|connection| connection.server.is_drained())
+    }
+
+    /// What a connection holds that grows with what its client sends or does not read.
+    pub fn waiting_bytes(&mut self, conn: ConnId) -> usize {
+        self.conns.entry(conn.0).map_or(0, |connection| connection.server.waiting_bytes())
     }
 
     /// When the connection must hear of time.
@@ -369,9 +400,13 @@ impl Front {
         self.conns.remove_for(conn.0)
     }
 
-    fn put_back(&mut self, conn: ConnId, connection: Connection) {
+    fn put_back(&mut self, conn: ConnId, mut connection: Connection) {
+        let is_over = self.ledger.settle(&mut connection);
         self.conns.restore(conn.0, connection);
         self.touch(conn);
+        if is_over {
+            self.end_largest();
+        }
     }
 
     fn origin(replica: &Replica) -> Origin {

@@ -50,8 +50,10 @@ pub(super) struct Call {
     /// Body bytes not delivered yet, beginning at `inbox_read`. Used only for what one DATA frame does not hold.
     pub(super) inbox: Vec<u8>,
     pub(super) inbox_read: usize,
-    /// What the ledger knows of `inbox` and `metadata`.
+    /// What the ledger knows of `inbox`, `metadata` and `charged_bytes`.
     pub(super) noted_bytes: usize,
+    /// What the caller holds for it.
+    pub(super) charged_bytes: usize,
     pub(super) half_closed: bool,
     pub(super) headers_sent: bool,
     /// What `begin_message` announced and was not pushed yet.
@@ -71,6 +73,7 @@ impl Call {
             inbox: Vec::new(),
             inbox_read: 0,
             noted_bytes: 0,
+            charged_bytes: 0,
             half_closed: false,
             headers_sent: false,
             message_left: 0,
@@ -95,7 +98,7 @@ impl Call {
 
     /// Tells the ledger what the call holds now.
     pub(super) fn note(&mut self, http: &mut Connection) {
-        let held = self.inbox.len() + self.metadata.text.len();
+        let held = self.inbox.len() + self.metadata.text.len() + self.charged_bytes;
         http.note_held(held, std::mem::replace(&mut self.noted_bytes, held));
     }
 
@@ -118,6 +121,7 @@ impl Call {
         self.inbox_read = 0;
         self.metadata.text.clear();
         self.metadata.text.shrink_to(KEPT_BYTES_MAX);
+        self.charged_bytes = 0;
         http.note_held(0, std::mem::take(&mut self.noted_bytes));
     }
 }
@@ -125,6 +129,11 @@ impl Call {
 /// The call of `id`, unless it is over.
 pub(super) fn live(calls: &mut [Call], id: CallId) -> Option<&mut Call> {
     calls.get_mut(id.0.slot()).filter(|call| call.is_live(id))
+}
+
+/// The same to look at.
+pub(super) fn live_in(calls: &[Call], id: CallId) -> Option<&Call> {
+    calls.get(id.0.slot()).filter(|call| call.is_live(id))
 }
 
 /// Memory each buffer of a free slot keeps; the ledger charges a stream enough for that.

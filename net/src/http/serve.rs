@@ -27,13 +27,17 @@ pub trait Node: Probe {
     fn linearizable_read(&self) -> impl Future<Output = Result<(), ApiError>>;
 }
 
-/// Serves one connection until it closes. Errors are the peer's or the transport's.
-pub async fn serve<I, N>(io: I, port: &Port, node: &N) -> Result<(), hyper::Error>
+/// Serves one connection until it closes. `on_request` hears of each complete head. Errors are the peer's or the
+/// transport's.
+pub async fn serve<I, N>(io: I, port: &Port, node: &N, on_request: impl Fn()) -> Result<(), hyper::Error>
 where
     I: Read + Write + Unpin,
     N: Node,
 {
-    let service = service_fn(async |request| Ok::<_, Infallible>(respond(&request, port, node).await));
+    let service = service_fn(async |request| {
+        on_request();
+        Ok::<_, Infallible>(respond(&request, port, node).await)
+    });
     http1::Builder::new()
         .half_close(true) // A peer that has said all it wants to say still wants the answer.
         .header_read_timeout(None)
@@ -167,7 +171,7 @@ mod tests {
         let node = Fixed::default();
         {
             let io = Rewind::new(Bytes::copy_from_slice(head.as_bytes()), Stream(&mut peer));
-            let mut connection = pin!(serve(io, &port, &node));
+            let mut connection = pin!(serve(io, &port, &node, || ()));
             let mut context = Context::from_waker(Waker::noop());
             let done = (0..100).any(|_| connection.as_mut().poll(&mut context).is_ready());
             assert!(done, "the connection did not end");
