@@ -22,6 +22,7 @@ use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
 use glommio::sync::Semaphore;
+use net::api::route::ROUTES;
 use net::front::{ConnId, Front};
 use net::h2::abuse;
 use net::http::pace;
@@ -33,6 +34,7 @@ use crate::guests::Guests;
 use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pulse::Beat;
+use crate::slow::Slowness;
 use crate::wake::{Wake, yield_once};
 
 /// Time is looked at least this often, so a deadline that is set meanwhile is at most this late.
@@ -70,6 +72,7 @@ pub struct Node {
     pub(crate) draining: Cell<bool>,
     pub(crate) guests: Rc<Guests>,
     complaints: RefCell<Complaints>,
+    slowness: Slowness,
 }
 
 /// The pure cores and who is connected.
@@ -163,6 +166,7 @@ impl Node {
             draining: Cell::new(false),
             guests: Rc::new(Guests::new(open_files().unwrap_or(u64::MAX))),
             complaints: RefCell::default(),
+            slowness: Slowness::default(),
         })
     }
 
@@ -177,9 +181,11 @@ impl Node {
             self.wake.wait().await;
             // Whatever is ready now joins this turn's batch.
             yield_once().await;
-            if let Err(fatal) = self.turn() {
+            let now = Instant::now();
+            if let Err(fatal) = self.turn(now) {
                 self.end_with(&fatal);
             }
+            self.log_slow(now);
         }
     }
 
@@ -205,10 +211,10 @@ impl Node {
         }
     }
 
-    fn turn(self: &Rc<Node>) -> Result<(), Fatal> {
-        let now = Instant::now();
+    fn turn(self: &Rc<Node>, now: Instant) -> Result<(), Fatal> {
         let mut cores = self.cores.borrow_mut();
         let Cores { replica, front, conns, .. } = &mut *cores;
+        front.begin_turn(now);
         replica.turn(now)?;
         front.run_slices(replica)?;
         while let Some(event) = replica.poll_event() {
@@ -286,6 +292,23 @@ impl Node {
         self.complaints.borrow_mut().log(&self.log, Instant::now(), limit, remote);
     }
 
+    /// Warns of requests that take longer than these.
+    pub fn warn_of_slow(&self, apply: Duration, unary: Duration) {
+        self.cores.borrow().front.tally().warn_above(self.slowness.set(apply, unary));
+    }
+
+    /// Logs the requests that were answered late in a turn that began at `begun`.
+    fn log_slow(&self, begun: Instant) {
+        let now = Instant::now();
+        self.slowness.on_turn(now, now - begun);
+        let cores = self.cores.borrow();
+        while let Some(slow) = cores.front.tally().poll_slow() {
+            if self.slowness.log(&self.log, now, &slow) {
+                self.metrics.slow_apply.inc();
+            }
+        }
+    }
+
     /// Starts work; its end comes back as input.
     fn start(self: &Rc<Node>, work: Work) {
         let node = Rc::clone(self);
@@ -323,22 +346,32 @@ impl Node {
         let started = Instant::now();
         let is_block = token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. });
         if let (true, LogFiles::Direct(files)) = (is_block, &self.log_files) {
+            let len = written_bytes(&op);
             let outcome = files.run(op).await;
-            self.metrics.wal_fsync.observe_duration(started.elapsed());
+            self.on_log_written(started, len);
             return outcome;
         }
         if let (LogFiles::Direct(files), Op::Rename { .. } | Op::Remove { .. }) = (&self.log_files, &op) {
             files.forget(op.file());
         }
-        let disks = self.disks.clone();
+        let (disks, len) = (self.disks.clone(), written_bytes(&op));
         let outcome = match op {
             Op::Read { .. } => self.in_background_cold(move || disks.with(|disk| disk.run(op))).await,
             _ => in_background(move || disks.with(|disk| disk.run(op))).await,
         };
         if is_block {
-            self.metrics.wal_fsync.observe_duration(started.elapsed());
+            self.on_log_written(started, len);
         }
         outcome
+    }
+
+    /// A block of the log is durable.
+    fn on_log_written(&self, started: Instant, len: usize) {
+        let now = Instant::now();
+        let took = now - started;
+        self.metrics.wal_fsync.observe_duration(took);
+        self.metrics.wal_write_bytes.add(len as f64);
+        self.slowness.on_log_write(now, took);
     }
 
     /// A read of something cold. Cold reads wait for each other, and never take all threads: a disk that is slow to read
@@ -401,6 +434,24 @@ impl Node {
         m.keys.set(root.live as f64);
         m.current_revision.set(state.revision.0 as f64);
         m.compact_revision.set(state.compacted.0 as f64);
+        // Without a quota there is nothing to alert on.
+        if cores.front.quota() > 0 {
+            m.quota_backend_bytes.set(cores.front.quota() as f64);
+        }
+        let operations = cores.front.operations();
+        m.ranges.set(operations.ranges);
+        m.puts.set(operations.puts);
+        m.deletes.set(operations.deletes);
+        m.txns.set(operations.txns);
+        let tally = cores.front.tally();
+        let (received, sent) = tally.bytes();
+        m.client_received_bytes.set(received);
+        m.client_sent_bytes.set(sent);
+        for (route, counts) in ROUTES.iter().zip(tally.counts()) {
+            if let Some(row) = m.grpc.index_of(route.path) {
+                m.grpc.at(row).set(&counts);
+            }
+        }
     }
 
     /// Stops taking requests, lets those under way finish, and writes everything down.
@@ -435,6 +486,10 @@ impl Node {
             &[("error", &fatal.to_string())],
         )
     }
+}
+
+fn written_bytes(op: &Op) -> usize {
+    if let Op::Write { data, .. } = op { data.len() } else { 0 }
 }
 
 /// One receive takes at most this.

@@ -286,6 +286,7 @@ async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepare
     let about = crate::metrics::about(config, member_id);
     let node =
         Node::new(replica, Front::new(front_config(config, member_id)), log.clone(), log_files, disks, about);
+    node.warn_of_slow(config.warning_apply_duration, config.warning_unary_request_duration);
     glommio::spawn_local(Rc::clone(&node).run_turns()).detach();
     glommio::spawn_local(Rc::clone(&node).run_clock(pulse.beat())).detach();
     glommio::spawn_local(pulse.listen()).detach();

@@ -2,9 +2,10 @@
 
 mod support;
 
-use net::grpc::{Code, Status};
+use net::grpc::{Code, Server, Status, Tally};
 use net::h2::abuse;
 use net::h2::frame::{flag, kind};
+use std::rc::Rc;
 use std::time::Duration;
 use support::*;
 
@@ -67,6 +68,34 @@ fn a_message_must_be_complete_in_time() {
     let late = "200, content-type=application/grpc, grpc-status=4, grpc-message=message timeout end";
     client.expect(&[&format!("< headers 3 :status={late}"), &format!("< headers 5 :status={late}")]);
     assert_eq!(client.server.take_limit(), Some(abuse::MESSAGE_LATE));
+}
+
+#[test]
+fn calls_are_counted_however_they_end() {
+    let mut client = Client::new();
+    let tally = Rc::new(Tally::default());
+    client.server = Server::counting(config(), client.now, Rc::clone(&tally));
+    client.feed(&hello());
+    let mut bytes = client.call(1, "/t.T/Echo", &[], b"four");
+    bytes.extend(client.call(3, "/t.T/Hold", &[], b""));
+    bytes.extend(reset(3));
+    bytes.extend(client.headers(5, "/t.T/Chat", &[], 0));
+    bytes.extend(data(5, &[grpc(b"ab"), grpc(b"c")].concat(), 0));
+    // Neither is known to the layer above: no message, no such method.
+    bytes.extend(client.call(7, "/t.T/Nope", &[], b""));
+    bytes.extend([client.headers(9, "/t.T/Echo", &[], 0), data(9, &[], flag::END_STREAM)].concat());
+    client.feed(&bytes);
+    client.server.on_closed();
+    let (ok, cancelled) = (Code::Ok as usize, Code::Canceled as usize);
+    let counts = tally.counts();
+    let row = |method: usize| {
+        let counts = &counts[method];
+        let handled: u64 = counts.handled.iter().sum();
+        assert_eq!(handled, counts.started, "{counts:?}");
+        (counts.started, counts.received, counts.sent, counts.handled[ok], counts.handled[cancelled])
+    };
+    assert_eq!((row(0), row(1), row(3)), ((1, 1, 1, 1, 0), (1, 1, 0, 0, 1), (1, 2, 2, 0, 1)));
+    assert_eq!(tally.bytes(), (7, 7));
 }
 
 #[test]

@@ -93,7 +93,10 @@ impl Front {
             }
         };
         match progress {
-            Ok(Progress::Done(answer)) => self.settle(task.place, Served::Answer(answer), server, replica),
+            Ok(Progress::Done(answer)) => {
+                self.operations.count(&answer);
+                self.settle(task.place, Served::Answer(answer), server, replica)
+            }
             Ok(Progress::More) => {
                 self.tasks.push_back(task);
                 Ok(())

@@ -16,10 +16,14 @@ mod long;
 // Calls whose client sends a stream of messages.
 mod streams;
 
+// How many operations of each kind there were.
+pub mod operations;
+
 // What all connections hold together.
 mod ledger;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -36,6 +40,7 @@ use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
 use ledger::Ledger;
 use long::Task;
+use operations::Operations;
 use streams::Streamed;
 
 /// A connection of this core.
@@ -114,6 +119,8 @@ pub struct Front {
     outside: VecDeque<(u64, Result<(), ApiError>)>,
     scratch: Vec<u8>,
     ledger: Ledger,
+    tally: Rc<grpc::Tally>,
+    operations: Operations,
 }
 
 impl Front {
@@ -129,12 +136,14 @@ impl Front {
             outside: VecDeque::new(),
             scratch: Vec::new(),
             ledger: Ledger::default(),
+            tally: Rc::default(),
+            operations: Operations::default(),
         }
     }
 
     /// A connection was accepted, and its first bytes say HTTP/2.
     pub fn accept(&mut self, now: Instant) -> ConnId {
-        let server = grpc::Server::new(self.config.grpc, now);
+        let server = grpc::Server::counting(self.config.grpc, now, Rc::clone(&self.tally));
         ConnId(self.conns.insert(Connection { server, dirty: false, noted_bytes: 0 }))
     }
 
@@ -148,6 +157,7 @@ impl Front {
         input: &mut &[u8],
         replica: &mut Replica,
     ) -> Result<Result<(), ConnectionError>, Fatal> {
+        self.tally.advance(now);
         let Some(mut connection) = self.take(conn) else { return Ok(Ok(())) };
         let outcome = self.poll_events(now, conn, &mut connection, input, replica);
         self.put_back(conn, connection);
@@ -209,6 +219,26 @@ impl Front {
         self.conns.entry(conn.0)?.server.take_limit()
     }
 
+    /// A turn begins: calls answered in it take until now.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.tally.advance(now);
+    }
+
+    /// The quota in force; 0 is none.
+    pub fn quota(&self) -> i64 {
+        self.config.quota
+    }
+
+    /// What all calls add up to.
+    pub fn tally(&self) -> &grpc::Tally {
+        &self.tally
+    }
+
+    /// How many operations of each kind there were.
+    pub fn operations(&self) -> Operations {
+        self.operations
+    }
+
     /// The next connection that was ended for what all hold together; the driver closes it once its output has gone.
     pub fn poll_ended(&mut self) -> Option<ConnId> {
         self.ledger.poll_ended()
@@ -233,7 +263,12 @@ impl Front {
                 self.outside.push_back((id, read));
                 Ok(())
             }
-            (Waiting::Write(place), Some(answer)) => self.deliver(place, answer, replica),
+            (Waiting::Write(place), Some(answer)) => {
+                if let Ok(answer) = &answer {
+                    self.operations.count(answer);
+                }
+                self.deliver(place, answer, replica)
+            }
             (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
             (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
                 let served = front.serve_now(now, place, method, &message, replica)?;
@@ -330,7 +365,8 @@ impl Front {
 
     /// The connection is closed; its calls are cancelled.
     pub fn close(&mut self, conn: ConnId) {
-        if let Some(gone) = self.conns.remove(conn.0) {
+        if let Some(mut gone) = self.conns.remove(conn.0) {
+            gone.server.on_closed();
             self.ledger.note(gone.noted_bytes, 0);
         }
         drop_answers(&mut self.answers, conn, |_| false);

@@ -223,7 +223,12 @@ impl Front {
             request => unreachable!("{request:?} is not a read"),
         };
         match begun {
-            Ok(Ok(served)) => Ok(served),
+            Ok(Ok(served)) => {
+                if let Served::Answer(answer) = &served {
+                    self.operations.count(answer);
+                }
+                Ok(served)
+            }
             Ok(Err(error)) => Ok(error.into()),
             Err(cold) => {
                 let message = Bytes::copy_from_slice(message);

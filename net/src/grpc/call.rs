@@ -10,7 +10,10 @@
 
 use super::frame::PREFIX_LEN;
 use super::metadata::{Metadata, MethodId, MethodKind};
+use super::status::Code;
+use super::tally::Tally;
 use crate::h2::{Connection, StreamKey, abuse::STREAM_COST_BYTES};
+use std::time::Instant;
 
 /// Names a call for as long as it is in flight, and never another one of the same connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +57,10 @@ pub(super) struct Call {
     pub(super) noted_bytes: usize,
     /// What the caller holds for it.
     pub(super) charged_bytes: usize,
+    /// When its message was complete, if the time is told.
+    pub(super) begun: Option<Instant>,
+    /// Length of its message.
+    pub(super) request_bytes: usize,
     pub(super) half_closed: bool,
     pub(super) headers_sent: bool,
     /// What `begin_message` announced and was not pushed yet.
@@ -74,6 +81,8 @@ impl Call {
             inbox_read: 0,
             noted_bytes: 0,
             charged_bytes: 0,
+            begun: None,
+            request_bytes: 0,
             half_closed: false,
             headers_sent: false,
             message_left: 0,
@@ -86,6 +95,7 @@ impl Call {
         debug_assert!(self.noted_bytes == 0, "{} bytes kept after the end", self.noted_bytes);
         self.id = id;
         self.stage = Stage::Receiving;
+        self.begun = None;
         self.half_closed = half_closed;
         self.headers_sent = false;
         self.message_left = 0;
@@ -94,6 +104,33 @@ impl Call {
 
     pub(super) fn is_live(&self, id: CallId) -> bool {
         self.id == id && self.stage != Stage::Done
+    }
+
+    /// The call becomes known to the layer above.
+    pub(super) fn announce(&mut self, tally: &Tally) {
+        if self.stage == Stage::Receiving {
+            self.stage = Stage::Announced;
+            self.begun = tally.now();
+            tally.on_started(self.method);
+        }
+    }
+
+    /// The call ends with `code`, whoever ended it.
+    pub(super) fn end(&mut self, code: Code, tally: &Tally) {
+        if std::mem::replace(&mut self.stage, Stage::Done) != Stage::Announced {
+            return;
+        }
+        tally.on_handled(self.method, code);
+        if let (MethodKind::OneMessage, Some(begun)) = (self.kind, self.begun) {
+            tally.time(self.method, begun, self.request_bytes, code);
+        }
+    }
+
+    /// A message of the call is complete.
+    pub(super) fn note_message(&mut self, len: usize, tally: &Tally) {
+        self.announce(tally);
+        self.request_bytes = len;
+        tally.on_received(self.method, len);
     }
 
     /// Tells the ledger what the call holds now.

@@ -10,9 +10,11 @@ use super::frame::{self, PREFIX_LEN};
 use super::gzip;
 use super::metadata::{Metadata, MethodId, Route};
 use super::status::{Code, Status, percent_encoded};
+use super::tally::Tally;
 use crate::h2::abuse::MESSAGE_LATE;
 use crate::h2::{self, Connection, ConnectionError, Reason};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// What a [`Server`] needs to know beforehand.
@@ -77,6 +79,7 @@ pub struct Server {
     http: Connection,
     /// By slot of the call's stream.
     calls: Vec<Call>,
+    tally: Rc<Tally>,
     deadlines: Deadlines,
     /// Calls that wait for the rest of their message.
     unfinished: Deadlines,
@@ -94,12 +97,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server of a connection just accepted.
+    /// The server of a connection just accepted, which counts its calls for itself.
     pub fn new(config: Config, now: Instant) -> Server {
+        Server::counting(config, now, Rc::default())
+    }
+
+    /// The same, counting for all connections of a core.
+    pub fn counting(config: Config, now: Instant, tally: Rc<Tally>) -> Server {
         Server {
             config,
             http: Connection::new(config.http, now),
             calls: Vec::new(),
+            tally,
             deadlines: Deadlines::default(),
             unfinished: Deadlines::default(),
             begun: Vec::new(),
@@ -141,12 +150,20 @@ impl Server {
     pub fn send_message(&mut self, id: CallId, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
         let Some(call) = self.open_answer(id) else { return false };
         assert!(call.message_left == 0, "{} bytes of the last message are missing", call.message_left);
-        if !call.metadata.gzip {
-            self.http.send_data(id.0, |out| frame::put(out, false, encode));
+        let (method, gzip) = (call.method, call.metadata.gzip);
+        if !gzip {
+            let mut len = 0;
+            self.http.send_data(id.0, |out| {
+                let start = out.len() + PREFIX_LEN;
+                frame::put(out, false, encode);
+                len = out.len() - start;
+            });
+            self.tally.on_sent(method, len as u64);
             return true;
         }
         self.plain.clear();
         encode(&mut self.plain);
+        self.tally.on_sent(method, self.plain.len() as u64);
         let plain = &self.plain;
         // As in grpc-go, an empty message is left as it is.
         self.http.send_data(id.0, |out| match plain.is_empty() {
@@ -164,6 +181,8 @@ impl Server {
         assert!(call.message_left == 0, "{} bytes of the last message are missing", call.message_left);
         call.message_left = len;
         call.prefix = Some(frame::prefix(false, len));
+        let method = call.method;
+        self.tally.on_sent(method, len);
         if len == 0 {
             return self.push_chunk(id, |_| {});
         }
@@ -193,7 +212,7 @@ impl Server {
     /// Ends a call. Before any message, an error is a single HEADERS frame, as grpc-go sends it.
     pub fn finish(&mut self, id: CallId, status: &Status) -> bool {
         let Some(call) = live(&mut self.calls, id) else { return false };
-        call.stage = Stage::Done;
+        call.end(status.code, &self.tally);
         if call.message_left > 0 {
             // Trailers would cut a message short, which clients take for success or a riddle.
             self.http.reset(id.0, Reason::InternalError);
@@ -269,6 +288,13 @@ impl Server {
     /// Ends the connection at once; the driver sends the output and closes.
     pub fn close(&mut self, reason: Reason, debug_data: &[u8]) {
         self.http.close(reason, debug_data);
+    }
+
+    /// The connection is gone, and the calls in flight with it.
+    pub fn on_closed(&mut self) {
+        for call in self.calls.iter_mut().filter(|call| call.stage != Stage::Done) {
+            call.end(Code::Canceled, &self.tally);
+        }
     }
 
     /// Whether a graceful end is complete.

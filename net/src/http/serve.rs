@@ -25,6 +25,9 @@ pub const HEAD_LEN_MAX: usize = 64 << 10;
 pub trait Node: Probe {
     /// Does a linearizable read, within the server's own time limit.
     fn linearizable_read(&self) -> impl Future<Output = Result<(), ApiError>>;
+
+    /// Hears of every answer, for the numbers of health checks.
+    fn on_answered(&self, _path: &str, _status: u16) {}
 }
 
 /// Serves one connection until it closes. `on_request` hears of each complete head. Errors are the peer's or the
@@ -70,6 +73,7 @@ async fn respond(
         Reply::Done(response) => response,
         Reply::NeedsRead(pending) => pending.resume(node.linearizable_read().await),
     };
+    node.on_answered(request.path, response.status);
     message(response)
 }
 

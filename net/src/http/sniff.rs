@@ -94,4 +94,15 @@ mod tests {
         let late = [&line[..], b" / HTTP/1.1\r\n"].concat();
         assert_eq!(sniff(&late), Protocol::Unknown);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn more_bytes_change_no_verdict(head: Vec<u8>, line in "(GET|PRI)? ?[*/a]{0,3} ?(HTTP/[12].[01])?\r?\n?") {
+            let head = [line.as_bytes(), &head].concat();
+            let verdicts: Vec<Protocol> = (0..=head.len()).map(|len| sniff(&head[..len])).collect();
+            let decided = verdicts.iter().skip_while(|verdict| **verdict == Protocol::Open);
+            let first = decided.clone().next();
+            assert!(decided.clone().all(|verdict| Some(verdict) == first), "{verdicts:?}");
+        }
+    }
 }

@@ -98,7 +98,7 @@ impl Server {
         }
         let call = live(&mut self.calls, id)?;
         if call.kind == MethodKind::Streaming {
-            call.stage = Stage::Announced;
+            call.announce(&self.tally);
             self.draining = end_stream.then_some(id);
             return Some(Ready::Call(id));
         }
@@ -147,7 +147,7 @@ impl Server {
             && let Ok(Parsed::Message { compressed: false, message, rest }) =
                 frame::parse(payload, self.config.message_len_max)
         {
-            call.stage = Stage::Announced;
+            call.note_message(message.len(), &self.tally);
             if call.kind == MethodKind::OneMessage {
                 return Some(Ready::Request(id, Place::Input(message)));
             }
@@ -170,7 +170,7 @@ impl Server {
     fn on_reset<'i>(&mut self, id: CallId) -> Option<Ready<'i>> {
         let call = live(&mut self.calls, id)?;
         let announced = call.stage == Stage::Announced;
-        call.stage = Stage::Done;
+        call.end(Code::Canceled, &self.tally);
         call.release(&mut self.http);
         announced.then_some(Ready::Cancelled(id))
     }
@@ -202,8 +202,9 @@ impl Server {
             Place::Inbox(start..start + len)
         };
         self.lent = Some(id);
+        let len = if compressed { self.inflated.len() } else { len };
         let call = live(&mut self.calls, id)?;
-        call.stage = Stage::Announced;
+        call.note_message(len, &self.tally);
         Some(match call.kind {
             MethodKind::OneMessage => Ready::Request(id, place),
             MethodKind::Streaming => Ready::Message(id, place),
