@@ -97,7 +97,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn more_bytes_change_no_verdict(head: Vec<u8>, line in "(GET|PRI)? ?[*/a]{0,3} ?(HTTP/[12].[01])?\r?\n?") {
+        fn more_bytes_change_no_verdict(
+            head in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+            line in "(GET|PRI)? ?[*/a]{0,3} ?(HTTP/[12].[01])?\r?\n?",
+        ) {
             let head = [line.as_bytes(), &head].concat();
             let verdicts: Vec<Protocol> = (0..=head.len()).map(|len| sniff(&head[..len])).collect();
             let decided = verdicts.iter().skip_while(|verdict| **verdict == Protocol::Open);
