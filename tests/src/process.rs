@@ -31,6 +31,12 @@ pub mod race;
 /// Requests that crash or hang etcd.
 pub mod hostile;
 
+/// Floods and slow clients beside honest ones.
+pub mod floods;
+
+/// HTTP/2 by the book.
+pub mod h2spec;
+
 /// Command lines, signals and directories.
 pub mod flags;
 

@@ -105,7 +105,12 @@ impl Front {
             }
         };
         match progress {
-            Ok(Progress::Done(served)) => self.settle(task.place, served, server, replica),
+            Ok(Progress::Done(served)) => {
+                if let Served::Answer(answer) = &served {
+                    self.operations.count(answer);
+                }
+                self.settle(task.place, served, server, replica)
+            }
             Ok(Progress::More) => {
                 self.tasks.push_back(task);
                 Ok(())
@@ -128,6 +133,7 @@ impl Front {
         match Encoder::new(Front::origin(replica), answer, &Stored(replica)) {
             Ok(encoder) => {
                 server.begin_message(place.call, encoder.encoded_len());
+                server.charge(place.call, encoder.memory_bytes());
                 if encoder.remaining() == 0 {
                     server.finish(place.call, &Status::OK);
                 } else {

@@ -237,7 +237,12 @@ impl Front {
             request => unreachable!("{request:?} is not a read"),
         };
         match begun {
-            Ok(Ok(served)) => Ok(served),
+            Ok(Ok(served)) => {
+                if let Served::Answer(answer) = &served {
+                    self.operations.count(answer);
+                }
+                Ok(served)
+            }
             Ok(Err(error)) => Ok(error.into()),
             Err(cold) => {
                 let message = Bytes::copy_from_slice(message);
@@ -274,6 +279,10 @@ impl Front {
                 self.scratch.clear();
                 let records = long::Stored(replica);
                 match kv::encode_whole(Front::origin(replica), &answer, &records, &mut self.scratch) {
+                    // What cannot leave now would be queued; an answer that names its records waits for less.
+                    Whole::Encoded if !server.has_room(place.call, self.scratch.len()) => {
+                        self.begin_answer(place, answer, server, replica)?
+                    }
                     Whole::Encoded => {
                         let scratch = &self.scratch;
                         server.reply_unary(place.call, |out| out.extend_from_slice(scratch));

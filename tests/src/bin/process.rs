@@ -4,15 +4,17 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, stall, start, watch};
+use kontiki_tests::process::{
+    copies, flags, floods, h2spec, hostile, kill9, power, race, stall, start, watch,
+};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|watch|start|race|flags|hostile [options]
+usage: process kill9|copies|power|stall|watch|start|race|flags|hostile|h2spec|floods [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
   --images N       the same for power
-  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers
+  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -62,6 +64,8 @@ fn main() -> ExitCode {
         "watch" => watch::run(&subject, if options.full { watch::Size::LONG } else { watch::Size::SHORT }),
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
+        "h2spec" => h2spec::run(&subject),
+        "floods" => floods::run(&subject, options.full),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
     };
@@ -84,9 +88,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "watch" | "start" | "race" | "flags" | "hostile" => {
-                options.check = arg
-            }
+            "kill9" | "copies" | "power" | "stall" | "watch" | "start" | "race" | "flags" | "hostile"
+            | "h2spec" | "floods" => options.check = arg,
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),
