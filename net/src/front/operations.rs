@@ -28,7 +28,11 @@ impl Operations {
                 self.count_ops(txn);
                 self.txns += u64::from(self.sum() - before > 1);
             }
-            Response::Compact { .. } | Response::Alarm { .. } => {}
+            Response::Compact { .. }
+            | Response::Alarm { .. }
+            | Response::LeaseGrant { .. }
+            | Response::LeaseRevoke { .. }
+            | Response::LeaseCheckpoint { .. } => {}
         }
     }
 

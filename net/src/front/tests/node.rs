@@ -197,6 +197,8 @@ impl Node {
         }
         data.drain(..at);
         found
+    }
+
     /// Begins `count` calls and sends `len` bytes of the message of each, which is longer.
     pub fn send_parts(&mut self, client: usize, path: &str, count: usize, len: usize) {
         let prefix = [&[0][..], &(len as u32 + 1).to_be_bytes()].concat();
