@@ -79,9 +79,9 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether a turn left committed entries behind because its budget was used up.
+    /// Whether a turn left work behind because its budget was used up.
     pub fn has_more(&self) -> bool {
-        self.applies.has_work()
+        self.applies.has_work() || self.hashing.has_work()
     }
 
     /// Goes on with the entry in front; false if it must wait.
@@ -144,6 +144,9 @@ impl Replica {
                 self.store.history().next_seq().0,
             ];
             self.store.pages_mut().publish(root.page, tag);
+        }
+        for (before, revision) in self.store.take_compactions() {
+            self.hashing.push(before, revision);
         }
         self.applies.published = self.applies.applied;
         self.applies.last_at = Some(now);

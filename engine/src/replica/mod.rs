@@ -33,6 +33,9 @@ mod applying;
 // Reads that wait for an index.
 mod read;
 
+// Hashes that compactions leave.
+mod hashing;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -54,6 +57,7 @@ use crate::seeded::{self, Bug};
 use crate::wal::{self, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
+use hashing::Hashing;
 use read::Reads;
 
 pub use checkpoint::CheckpointJob;
@@ -210,6 +214,7 @@ pub struct Replica {
     deadlines: VecDeque<(Instant, RequestId)>,
     applies: ApplyQueue,
     reads: Reads,
+    hashing: Hashing,
     checkpoints: Checkpoints,
     events: VecDeque<Event>,
     /// Position of the newest append handed to the log.
@@ -276,6 +281,7 @@ impl Replica {
         self.propose_batch();
         self.pump_raft();
         self.apply(now)?;
+        self.advance_hashes()?;
         self.advance_checkpoint(now)?;
         // What was applied may release reads, and what raft learned of it may be written.
         self.pump_raft();
@@ -408,6 +414,7 @@ impl Replica {
     fn warmed(&mut self) {
         self.reads.warmed(&mut self.events);
         self.applies.warmed();
+        self.hashing.warmed();
     }
 
     /// Memory was faulted in.
@@ -495,7 +502,7 @@ impl Replica {
                     Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
                 }
             },
-            Cold::Record(_) | Cold::Table(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Chunk(_) => {
                 self.store.history_mut().fetch(cold);
                 Ok(true)
             }

@@ -14,6 +14,7 @@ use raft::{
 
 use super::applying::ApplyQueue;
 use super::checkpoint::Checkpoints;
+use super::hashing::Hashing;
 use super::payload::{self, Payload};
 use super::read::Reads;
 use super::{Config, Replica};
@@ -115,6 +116,7 @@ pub fn open(
         deadlines: Default::default(),
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),
+        hashing: Hashing::default(),
         checkpoints: Checkpoints::new(applied),
         events: Default::default(),
         pushed: LogPosition(0),

@@ -2,6 +2,7 @@
 
 use engine::apply::read_txn::ReadTxn;
 use engine::mvcc::Cold;
+use engine::mvcc::hash::HashTask;
 use engine::mvcc::range::{Progress, RangeTask};
 use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Fatal, Replica};
@@ -11,6 +12,7 @@ use engine::types::Seq;
 use super::serve::Served;
 use super::{Front, Place, Waiting};
 use crate::api::encoder::{Encoder, Fill};
+use crate::api::maintenance;
 use crate::api::records::{self, RecordRef, Records};
 use crate::grpc::{self, Status};
 use crate::slab::Key;
@@ -42,6 +44,8 @@ pub enum Work {
     Range(Box<RangeTask>),
     /// A transaction that only reads.
     Txn(Box<ReadTxn>),
+    /// A hash of all keys.
+    Hash(Box<HashTask>),
     /// A long answer whose walk used up its turn.
     Resume,
 }
@@ -83,17 +87,24 @@ impl Front {
         let mut budget = Budget::SLICE;
         let view = replica.view();
         let progress = match &mut task.work {
-            Work::Range(range) => {
-                range.advance(&view, &mut budget).map(|progress| progress.map(Response::Range))
+            Work::Range(range) => range
+                .advance(&view, &mut budget)
+                .map(|progress| progress.map(|answer| Served::Answer(Response::Range(answer)))),
+            Work::Txn(txn) => txn
+                .advance(&view, &mut budget)
+                .map(|progress| progress.map(|answer| Served::Answer(Response::Txn(answer)))),
+            Work::Hash(task) => {
+                let header = Front::origin(replica).at(task.current());
+                task.advance(&view, &mut budget)
+                    .map(|progress| progress.map(|hash| Served::Message(maintenance::hash_kv(header, hash))))
             }
-            Work::Txn(txn) => txn.advance(&view, &mut budget).map(|progress| progress.map(Response::Txn)),
             Work::Resume => {
                 server.want_writable(task.place.call);
                 return Ok(());
             }
         };
         match progress {
-            Ok(Progress::Done(answer)) => self.settle(task.place, Served::Answer(answer), server, replica),
+            Ok(Progress::Done(served)) => self.settle(task.place, served, server, replica),
             Ok(Progress::More) => {
                 self.tasks.push_back(task);
                 Ok(())

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use engine::apply::read_txn::{self, ReadTxn};
 use engine::check;
 use engine::error::ApiError;
+use engine::mvcc::hash::HashTask;
 use engine::mvcc::range::{self, RangeTask};
 use engine::replica::{CallId, Fatal, ReadStart, Replica};
 use engine::request::{Range, Write};
@@ -55,6 +56,7 @@ pub fn is_built(method: Method) -> bool {
             | Method::Status
             | Method::Defragment
             | Method::Hash
+            | Method::HashKV
             | Method::HealthCheck
             | Method::HealthList
     )
@@ -158,11 +160,36 @@ impl Front {
             }
             Method::Status => Served::Message(maintenance::status(header, &self.status_info(replica))),
             Method::Defragment => Served::Message(maintenance::defragment()),
+            Method::HashKV => self.hash_kv(place, message, replica),
             Method::Hash => Served::Message(maintenance::hash(header, store_hash(replica))),
             Method::HealthCheck => health::check(message, true).map_or_else(Served::Refused, Served::Message),
             Method::HealthList => Served::Message(health::list(true)),
             method => unreachable!("{method:?} is not in the route table"),
         })
+    }
+
+    /// A hash of one of the last compactions is kept, or comes; any other is computed in slices.
+    fn hash_kv(&mut self, place: Place, message: &[u8], replica: &mut Replica) -> Served {
+        let revision = match maintenance::decode_hash_kv(message) {
+            Ok(revision) => revision,
+            Err(malformed) => return Refusal::from(malformed).into(),
+        };
+        let view = replica.view();
+        if let Some(hash) = replica.compaction_hash(revision) {
+            let header = Front::origin(replica).at(view.revision);
+            return Served::Message(maintenance::hash_kv(header, hash));
+        }
+        let task = HashTask::new(&view, revision);
+        let (method, message) = (Method::HashKV, Bytes::copy_from_slice(message));
+        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        if replica.wait_for_hash(revision, CallId(key.to_u64())) {
+            return Served::Later;
+        }
+        self.waiting.remove(key);
+        match task {
+            Ok(task) => self.begin(place, Work::Hash(Box::new(task))),
+            Err(error) => error.into(),
+        }
     }
 
     fn propose(
