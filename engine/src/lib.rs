@@ -41,6 +41,9 @@ pub mod mvcc;
 // A committed command becomes a state change.
 pub mod apply;
 
+// The store as a file that etcd's tools accept.
+pub mod snapshot;
+
 // One member, without input or output.
 pub mod replica;
 

@@ -209,7 +209,8 @@ mod tests {
             let mut hash = crc32c::crc32c(b"key");
             for row in self.rows.iter().filter(|row| row.at.0 <= revision) {
                 let skipped = row.at.0 <= compacted && !keep.is_empty() && !keep.contains(&row.at);
-                if !skipped && !(row.at.0 == compacted && row.tombstone) {
+                let at_compaction = row.at.0 == compacted && row.tombstone;
+                if !skipped && !at_compaction {
                     hash = crc32c::crc32c_append(hash, &row.bytes);
                 }
             }

@@ -54,7 +54,7 @@ use crate::mvcc::walk::Budget;
 use crate::mvcc::{Cold, history};
 use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
 use crate::seeded::{self, Bug};
-use crate::wal::{self, WalFailure};
+use crate::wal::{self, EntryId, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
 use hashing::Hashing;
@@ -349,7 +349,7 @@ impl Replica {
         if let Some(from) = append.truncate_from {
             let keep = from.prev();
             let term = self.raft.term_at(keep).expect("the entry before a cut is in the log");
-            self.wal.push_truncate(position, wal::EntryId { index: keep.0, term: term.0 });
+            self.wal.push_truncate(position, EntryId { index: keep.0, term: term.0 });
         }
         let entries: Vec<wal::Entry> = append.entries.into_iter().map(log_entry).collect();
         self.logged_bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
@@ -523,6 +523,11 @@ impl Replica {
     /// Raft's view of this member.
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// The last entry whose effect readers see.
+    pub fn published(&self) -> EntryId {
+        self.applies.published()
     }
 
     /// This member's id.

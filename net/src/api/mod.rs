@@ -31,6 +31,9 @@ pub mod encoder;
 // Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
 
+// Snapshot.
+pub mod snapshot;
+
 // MemberList.
 pub mod cluster;
 

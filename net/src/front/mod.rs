@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use engine::error::ApiError;
+use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, Replica};
 
 use crate::api::Refusal;
@@ -28,6 +29,7 @@ use crate::api::cluster::Member;
 use crate::api::encoder::Encoder;
 use crate::api::header::Origin;
 use crate::api::route::{self, Kind, Method};
+use crate::api::snapshot::Snapshot;
 use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
@@ -72,6 +74,15 @@ enum Waiting {
     Outside(u64),
 }
 
+/// An answer on its way out.
+#[derive(Debug)]
+enum Outgoing {
+    /// One message.
+    Message(Encoder),
+    /// Many.
+    Snapshot(Box<Snapshot>),
+}
+
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -102,7 +113,9 @@ pub struct Front {
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
     /// Answers on their way out.
-    answers: BTreeMap<(u64, u64), Encoder>,
+    answers: BTreeMap<(u64, u64), Outgoing>,
+    /// What is left of this turn for streams of messages.
+    stream_budget: Budget,
     dirty: Vec<ConnId>,
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
@@ -118,6 +131,7 @@ impl Front {
             waiting: Slab::default(),
             tasks: VecDeque::new(),
             answers: BTreeMap::new(),
+            stream_budget: Budget(0),
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
@@ -385,7 +399,7 @@ impl Front {
 
 /// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
 fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Encoder>,
+    answers: &mut BTreeMap<(u64, u64), Outgoing>,
     conn: ConnId,
     keep: impl Fn(grpc::CallId) -> bool,
 ) {

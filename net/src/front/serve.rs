@@ -13,11 +13,13 @@ use engine::mvcc::range::{self, RangeTask};
 use engine::replica::{CallId, Fatal, ReadStart, Replica};
 use engine::request::{Range, Write};
 use engine::response::{Kvs, RangeAnswer, Response};
+use engine::snapshot::contents::Facts;
 
 use super::long::{self, Task, Work};
-use super::{Front, Place, Waiting};
+use super::{Front, Outgoing, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
+use crate::api::snapshot::{self, Snapshot};
 use crate::api::{Refusal, cluster, health, maintenance};
 use crate::grpc::{self, Metadata};
 
@@ -28,6 +30,8 @@ pub enum Served {
     Answer(Response),
     /// An encoded message.
     Message(Vec<u8>),
+    /// A stream of messages begins.
+    Snapshot(Box<Snapshot>),
     /// An error.
     Refused(Refusal),
     /// The answer comes later.
@@ -57,6 +61,7 @@ pub fn is_built(method: Method) -> bool {
             | Method::Defragment
             | Method::Hash
             | Method::HashKV
+            | Method::Snapshot
             | Method::HealthCheck
             | Method::HealthList
     )
@@ -161,6 +166,7 @@ impl Front {
             Method::Status => Served::Message(maintenance::status(header, &self.status_info(replica))),
             Method::Defragment => Served::Message(maintenance::defragment()),
             Method::HashKV => self.hash_kv(place, message, replica),
+            Method::Snapshot => self.snapshot(place, message, replica),
             Method::Hash => Served::Message(maintenance::hash(header, store_hash(replica))),
             Method::HealthCheck => health::check(message, true).map_or_else(Served::Refused, Served::Message),
             Method::HealthList => Served::Message(health::list(true)),
@@ -190,6 +196,24 @@ impl Front {
             Ok(task) => self.begin(place, Work::Hash(Box::new(task))),
             Err(error) => error.into(),
         }
+    }
+
+    /// A snapshot of what is published now; first it finds out its length, in slices.
+    fn snapshot(&mut self, place: Place, message: &[u8], replica: &Replica) -> Served {
+        if let Err(malformed) = snapshot::decode(message) {
+            return Refusal::from(malformed).into();
+        }
+        let state = replica.store().published().1;
+        let facts = Facts {
+            applied: replica.published(),
+            conf_state: replica.raft().conf_state().clone(),
+            compacted: state.compacted,
+            alarms: replica.store().alarms().collect(),
+            members: self.config.members.iter().map(snapshot::member).collect(),
+            leases: Vec::new(),
+            storage_version: self.config.storage_version.clone(),
+        };
+        self.begin(place, Work::Count(Box::new(Snapshot::new(facts, state.revision))))
     }
 
     fn propose(
@@ -282,6 +306,10 @@ impl Front {
             }
             Served::Message(message) => {
                 server.reply_unary(place.call, |out| out.extend_from_slice(&message));
+            }
+            Served::Snapshot(snapshot) => {
+                self.answers.insert(place.key(), Outgoing::Snapshot(snapshot));
+                server.want_writable(place.call);
             }
             Served::Answer(answer) => {
                 self.scratch.clear();
