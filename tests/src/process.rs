@@ -19,6 +19,9 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
+/// The way out: snapshots that etcd serves.
+pub mod snapshot;
+
 /// What a first start costs.
 pub mod start;
 

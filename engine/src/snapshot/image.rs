@@ -211,6 +211,7 @@ mod tests {
 
     /// Takes an image in slices, with a write and perhaps a compaction between any two.
     fn take(world: &mut World, facts: Facts, random: &mut Random) -> Vec<u8> {
+        let random_piece = random.below(2);
         let revision = world.store.view().revision;
         let mut image = Image::new(facts, revision);
         let mut disturb = |world: &mut World| {
@@ -230,9 +231,10 @@ mod tests {
         while (file.len() as u64) < image.encoded_len() {
             disturb(world);
             let mut budget = world.budget();
-            match image.write(&world.store.view(), &mut budget, 9000) {
+            let wanted = [9000, 32 << 10][random_piece];
+            match image.write(&world.store.view(), &mut budget, wanted) {
                 Ok(Progress::Done(())) => {
-                    let len = image.at_hand().len().min(9000);
+                    let len = image.at_hand().len().min(wanted);
                     file.extend_from_slice(&image.at_hand()[..len]);
                     image.consume(len);
                 }
