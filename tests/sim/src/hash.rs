@@ -13,7 +13,8 @@ pub fn hash(model: &Model, compacted: i64, revision: i64, of_compaction: bool) -
     let kept_at = if keeps_any || of_compaction { revision } else { compacted };
     for main in 2..=revision {
         for (sub, change) in (0u64..).zip(model.changes(main)) {
-            let kept = || model.get(&change.key, kept_at).is_some_and(|kv| kv.modified == main);
+            // A key may be deleted and put again in one transaction.
+            let kept = || change.kv.is_some() && change.kv.as_ref() == model.get(&change.key, kept_at);
             if main > compacted || kept() {
                 bytes.extend_from_slice(&main.to_be_bytes());
                 bytes.push(b'_');
