@@ -192,3 +192,59 @@ impl Bounds {
         record.is_tombstone() && !kept_tombstone || !self.survivors.contains(record.seq())
     }
 }
+
+// Which rows there are is tested with `hash`, against etcd's rules, and with `snapshot::image`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::tests::world::World;
+    use crate::request::{Compact, DeleteRange, KeyRange, Put, Write};
+
+    fn passed(world: &World, rows: &mut Rows, budget: u32) -> Vec<(i64, usize)> {
+        let mut passed = Vec::new();
+        let mut slice = |rows: &mut Rows| {
+            let each = |row: Row<'_>| {
+                let main = row.key[..8].first_chunk().map(|main| i64::from_be_bytes(*main));
+                passed.push((main.expect("eight bytes"), row.key.len()));
+                true
+            };
+            rows.advance(&world.store.view(), &mut Budget(budget), each).expect("nothing is cold")
+        };
+        while matches!(slice(rows), Progress::More) {}
+        passed
+    }
+
+    #[test]
+    fn old_versions_count_by_purpose() {
+        let mut world = World::calm();
+        let put = |world: &mut World, key: &[u8]| {
+            world.run(&Write::Put(Put { key, ..Put::default() })).unwrap();
+        };
+        // Revisions 2 to 5; 6 deletes b, 7 comes behind the compaction.
+        [b"a", b"b", b"c", b"a"].iter().for_each(|key| put(&mut world, *key));
+        let keys = KeyRange::new(b"b", b"");
+        world.run(&Write::DeleteRange(DeleteRange { keys, prev_kv: false })).unwrap();
+        put(&mut world, b"c");
+        world.run(&Write::Compact(Compact { revision: 6, physical: false })).unwrap();
+        let check = |purpose, compacted, revision, expected: &[(i64, usize)]| {
+            for budget in [1, 2, 1000] {
+                let mut rows = Rows::new(purpose, Revision(compacted), Revision(revision));
+                assert_eq!(passed(&world, &mut rows, budget), expected, "{purpose:?}");
+                rows.rewind();
+                assert_eq!(passed(&world, &mut rows, budget), expected, "{purpose:?} again");
+            }
+        };
+        check(Purpose::Image, -1, 4, &[(2, 17), (3, 17), (4, 17)]);
+        check(Purpose::Image, 6, 7, &[(4, 17), (5, 17), (6, 18), (7, 17)]);
+        check(Purpose::Hash, 6, 6, &[(4, 17), (5, 17)]);
+        check(Purpose::Hash, 6, 7, &[(5, 17), (7, 17)]);
+        check(Purpose::Compaction, 4, 6, &[(4, 17), (5, 17), (6, 18)]);
+    }
+
+    #[test]
+    fn keys_of_rows() {
+        let key = RowKey::new(Revision(0x0102), 3, false);
+        assert_eq!(*key, *b"\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03");
+        assert_eq!(*RowKey::new(Revision(1), 0, true), *b"\0\0\0\0\0\0\0\x01_\0\0\0\0\0\0\0\0t");
+    }
+}

@@ -99,3 +99,32 @@ fn word_of(seq: Seq) -> usize {
 fn bit_of(seq: Seq) -> u64 {
     1 << (seq.0 % 64)
 }
+
+// What a set holds is tested with `rows` and `hash`.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::tests::world::World;
+    use crate::request::{DeleteRange, Put, Write};
+
+    #[test]
+    fn a_set_is_of_its_revision_however_the_store_goes_on() {
+        let mut world = World::calm();
+        let put = |world: &mut World, n: u64| {
+            let key = format!("key{:03}", n % 300).into_bytes();
+            world.run(&Write::Put(Put { key: &key, ..Put::default() })).unwrap();
+        };
+        (0..1000).for_each(|n| put(&mut world, n));
+        let now = world.store.view().now().unwrap();
+        let mut survivors = Survivors::new(now, Seq(950));
+        assert!(!survivors.advance(&world.store.view(), &mut Budget(100)).unwrap());
+        (0..500).for_each(|n| put(&mut world, n));
+        let keys = KeyRange::new(b"\0", b"\0");
+        world.run(&Write::DeleteRange(DeleteRange { keys, prev_kv: false })).unwrap();
+        assert!(survivors.advance(&world.store.view(), &mut Budget(1000)).unwrap());
+        assert!(survivors.any_live());
+        for seq in 1..=950 {
+            assert_eq!(survivors.contains(Seq(seq)), seq > 700, "record {seq}");
+        }
+    }
+}

@@ -34,6 +34,8 @@ const NOISE: Duration = Duration::from_millis(2);
 const MEMORY_KIB_MAX: u64 = 64 << 10;
 /// Revisions whose hashes are compared.
 const HASHES: i64 = 5;
+/// etcd passes all its rows for a hash, which it may have to read first.
+const HASH_MAX: Duration = Duration::from_secs(120);
 /// Keys read at once when all are compared.
 const PAGE: i64 = 1000;
 
@@ -57,6 +59,7 @@ pub fn run(binary: &Binary, mib: u64) -> Verdict {
     let beside = putters.stop()?;
     let grown = memory.saturating_sub(memory_before);
 
+    println!("snapshot: taken in {took:.1?}; puts alone {alone}, meanwhile {beside}; {grown} KiB of memory");
     let status = tools.status(&file)?;
     let revision = status["revision"].as_i64().unwrap_or_default();
     let restored = tools.restore(&file)?;
@@ -171,6 +174,9 @@ impl Tools {
 /// Hashes at some revisions between the compaction and the snapshot.
 fn same_hashes(ours: &Server, theirs: &Server, revision: i64) -> Result<(), Failure> {
     let mut clients = [Client::open(ours.client())?, Client::open(theirs.client())?];
+    for client in &mut clients {
+        client.conn().set_patience(HASH_MAX)?;
+    }
     let newest = hash(&mut clients[1], 0)?;
     ensure(newest.hash_revision == revision, || format!("etcd is at {newest:?}, not {revision}"))?;
     let compacted = newest.compact_revision;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use bytes::Bytes;
 
 use crate::mvcc::history::chunk::Table;
+use crate::mvcc::history::directory::ChunkInfo;
 use crate::types::Seq;
 
 /// Bytes of cold records kept.
@@ -41,7 +42,7 @@ pub struct ColdRecords {
     order: VecDeque<Seq>,
     cached_bytes: usize,
     /// Whole chunks, oldest first.
-    chunks: VecDeque<(Seq, Table, Bytes)>,
+    chunks: VecDeque<(ChunkInfo, Table, Bytes)>,
 }
 
 impl ColdRecords {
@@ -50,18 +51,18 @@ impl ColdRecords {
         self.records.get(&seq)
     }
 
-    /// The chunk that begins with `first`, if it was read before.
-    pub fn chunk(&self, first: Seq) -> Option<(&Table, &Bytes)> {
-        let found = self.chunks.iter().find(|(seq, ..)| *seq == first);
+    /// The chunk at this place, if it was read before.
+    pub fn chunk(&self, info: &ChunkInfo) -> Option<(&Table, &Bytes)> {
+        let found = self.chunks.iter().find(|(read, ..)| read == info);
         found.map(|(_, table, bytes)| (table, bytes))
     }
 
     /// Keeps a chunk, and forgets the oldest ones beyond the bound.
-    pub fn keep_chunk(&mut self, table: Table, bytes: Bytes) {
+    pub fn keep_chunk(&mut self, info: ChunkInfo, table: Table, bytes: Bytes) {
         if self.chunks.len() == CHUNKS_MAX {
             self.chunks.pop_front();
         }
-        self.chunks.push_back((table.first_seq(), table, bytes));
+        self.chunks.push_back((info, table, bytes));
     }
 
     /// Asks for something, once.

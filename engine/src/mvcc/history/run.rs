@@ -21,7 +21,7 @@ const AHEAD: usize = 3;
 pub struct Run<'a> {
     bytes: &'a [u8],
     rows: std::slice::Iter<'a, Row>,
-    /// The first record behind the chunk, at the earliest.
+    /// Where to go on: behind the last record that the chunk stands for.
     pub behind: Seq,
 }
 
@@ -34,16 +34,18 @@ impl<'a> Iterator for Run<'a> {
 }
 
 impl History {
-    /// Records from `from` to the end of their chunk, or of the next one that has any; `None` behind the last record.
+    /// Records from `from` to the end of their chunk, perhaps none; `None` behind the last record.
     pub fn run(&self, from: Seq) -> Result<Option<Run<'_>>, Cold> {
         let Some(slot) = self.finished.from_seq(from).first() else {
             let active = self.active.as_ref().filter(|active| active.table().last_seq() >= from);
-            return Ok(active.map(|active| run(active.table(), active.bytes(), from)));
+            return Ok(
+                active.map(|active| run(active.table(), active.bytes(), from, active.table().last_seq()))
+            );
         };
         let Slot { info, table, bytes, .. } = slot;
-        let resident = table.as_ref().zip(bytes.as_ref()).or_else(|| self.cold.chunk(info.first_seq));
+        let resident = table.as_ref().zip(bytes.as_ref()).or_else(|| self.cold.chunk(info));
         match resident {
-            Some((table, bytes)) => Ok(Some(run(table, bytes, from))),
+            Some((table, bytes)) => Ok(Some(run(table, bytes, from, info.last_seq))),
             None => Err(Cold::Chunk(info.first_seq)),
         }
     }
@@ -52,7 +54,7 @@ impl History {
     pub(super) fn fetch_chunks(&mut self, first: Seq) {
         let slots = self.finished.from_seq(first).iter().take(1 + AHEAD);
         for slot in slots.filter(|slot| slot.bytes.is_none()) {
-            if self.cold.chunk(slot.info.first_seq).is_none() {
+            if self.cold.chunk(&slot.info).is_none() {
                 self.cold.want(Wanted::Chunk(slot.info.first_seq));
             }
         }
@@ -64,7 +66,7 @@ impl History {
             |what: String| OpenError::Damaged(format!("{} at offset {}: {what}", info.file(), info.offset));
         let tail = data.len() - Table::tail_len(info.records).min(data.len());
         let table = Table::parse(&data[tail..], info.first_seq, info.first_main)
-            .filter(|table| table.last_seq() == info.last_seq)
+            .filter(|table| table.last_seq() <= info.last_seq)
             .ok_or_else(|| damaged("damaged table".into()))?;
         for row in table.rows_from(first) {
             let bytes = data.get(row.offset as usize..tail).unwrap_or_default();
@@ -73,13 +75,13 @@ impl History {
                 other => return Err(damaged(format!("the record at {} there is {other:?}", row.offset))),
             }
         }
-        self.cold.keep_chunk(table, data);
+        self.cold.keep_chunk(info, table, data);
         Ok(())
     }
 }
 
-fn run<'a>(table: &'a Table, bytes: &'a [u8], from: Seq) -> Run<'a> {
-    Run { bytes, rows: table.rows_from(from).iter(), behind: Seq(table.last_seq().0 + 1) }
+fn run<'a>(table: &'a Table, bytes: &'a [u8], from: Seq, last: Seq) -> Run<'a> {
+    Run { bytes, rows: table.rows_from(from).iter(), behind: Seq(last.0 + 1) }
 }
 
 #[cfg(test)]
