@@ -18,6 +18,8 @@ pub use process::process;
 pub use render::{CONTENT_TYPE, Family, Snapshot};
 pub use value::{Buckets, Counter, Gauge, Histogram, Labelled};
 
+use engine::lease::lessor::Lessor;
+
 use crate::config::Config;
 use crate::version;
 use render::Kind;
@@ -88,6 +90,21 @@ macro_rules! metrics {
     (@family Histograms $value:expr, $to:ident, $name:literal, $help:literal) => {
         $value.each(|labels, row| row.sample(&mut $to.family($name, Kind::Histogram, $help), labels))
     };
+}
+
+impl Metrics {
+    /// Takes over what the lessor has counted.
+    pub fn count_leases(&self, lessor: &mut Lessor) {
+        let stats = lessor.stats();
+        let counts = [
+            (&self.leases_granted, stats.granted),
+            (&self.leases_revoked, stats.revoked),
+            (&self.leases_renewed, stats.renewed),
+            (&self.leases_expired, stats.expired),
+        ];
+        counts.into_iter().for_each(|(counter, count)| counter.add(count - counter.count()));
+        lessor.take_ttls().into_iter().for_each(|ttl| self.lease_ttl.observe(ttl as f64));
+    }
 }
 
 metrics! {

@@ -195,7 +195,8 @@ impl Node {
         let mut cores = self.cores.borrow_mut();
         let Cores { replica, front, .. } = &mut *cores;
         replica.turn(now)?;
-        front.run_slices(replica)?;
+        front.run_slices(now, replica)?;
+        self.metrics.count_leases(replica.lessor_mut());
         while let Some(event) = replica.poll_event() {
             front.on_event(now, event, replica)?;
         }

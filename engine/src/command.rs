@@ -17,6 +17,9 @@
 //! | 3 txn | list of compares, list of success ops, list of failure ops |
 //! | 4 compact | flags (1: physical), revision 8 |
 //! | 5 alarm | action 1, alarm 1, member 8 |
+//! | 7 lease grant | lease 8, seconds to live 8 |
+//! | 8 lease revoke | lease 8 |
+//! | 9 lease checkpoint | list of lease 8 and seconds left 8 |
 //!
 //! A range is a tag (0 single, 1 unbounded, 2 before) with key bytes and, for 2, the bound. An operation is a tag and
 //! its body: 0 unset, 1 put, 2 delete range, 3 txn, 6 range.
@@ -26,7 +29,7 @@
 
 use crate::request::{
     Alarm, AlarmAction, AlarmKind, Compact, Compare, CompareResult, CompareTarget, DeleteRange, Filter,
-    KeyRange, Op, Put, Range, RangeEnd, SortOrder, SortTarget, Txn, Write,
+    KeyRange, LeaseCheckpoint, LeaseGrant, Op, Put, Range, RangeEnd, SortOrder, SortTarget, Txn, Write,
 };
 use crate::types::LeaseId;
 
@@ -54,6 +57,9 @@ const TXN: u8 = 3;
 const COMPACT: u8 = 4;
 const ALARM: u8 = 5;
 const RANGE: u8 = 6;
+const LEASE_GRANT: u8 = 7;
+const LEASE_REVOKE: u8 = 8;
+const LEASE_CHECKPOINT: u8 = 9;
 const UNSET: u8 = 0;
 
 /// Nesting the decoder follows; requests are refused long before (protobuf stops at 100).
@@ -67,6 +73,9 @@ pub fn encode(out: &mut Vec<u8>, id: RequestId, write: &Write<'_>) {
         Write::Txn(_) => TXN,
         Write::Compact(_) => COMPACT,
         Write::Alarm(_) => ALARM,
+        Write::LeaseGrant(_) => LEASE_GRANT,
+        Write::LeaseRevoke(_) => LEASE_REVOKE,
+        Write::LeaseCheckpoint(_) => LEASE_CHECKPOINT,
     };
     out.extend_from_slice(&[FORMAT, kind, 0, 0]);
     out.extend_from_slice(&id.0.to_le_bytes());
@@ -84,6 +93,18 @@ pub fn encode(out: &mut Vec<u8>, id: RequestId, write: &Write<'_>) {
         Write::Alarm(alarm) => {
             out.extend_from_slice(&[alarm.action as u8, alarm.kind as u8]);
             out.extend_from_slice(&alarm.member.to_le_bytes());
+        }
+        Write::LeaseGrant(grant) => {
+            out.extend_from_slice(&grant.id.0.to_le_bytes());
+            out.extend_from_slice(&grant.ttl.to_le_bytes());
+        }
+        Write::LeaseRevoke(id) => out.extend_from_slice(&id.0.to_le_bytes()),
+        Write::LeaseCheckpoint(checkpoints) => {
+            put_count(out, checkpoints.len());
+            for checkpoint in checkpoints {
+                out.extend_from_slice(&checkpoint.id.0.to_le_bytes());
+                out.extend_from_slice(&checkpoint.remaining.to_le_bytes());
+            }
         }
     }
 }
@@ -225,6 +246,9 @@ pub fn decode(bytes: &[u8]) -> Result<Command<'_>, Undecodable> {
         TXN => Write::Txn(r.txn(DEPTH_MAX)?),
         COMPACT => Write::Compact(Compact { physical: r.flag()?, revision: r.i64()? }),
         ALARM => Write::Alarm(r.alarm()?),
+        LEASE_GRANT => Write::LeaseGrant(LeaseGrant { id: r.lease()?, ttl: r.i64()? }),
+        LEASE_REVOKE => Write::LeaseRevoke(r.lease()?),
+        LEASE_CHECKPOINT => Write::LeaseCheckpoint(r.lease_checkpoints()?),
         _ => return Err(Undecodable),
     };
     if r.rest.is_empty() { Ok(Command { id: RequestId(id), write }) } else { Err(Undecodable) }
@@ -409,6 +433,15 @@ impl<'a> Reader<'a> {
         };
         Ok(Alarm { action, kind, member: self.u64()? })
     }
+
+    fn lease(&mut self) -> Result<LeaseId, Undecodable> {
+        self.i64().map(LeaseId)
+    }
+
+    fn lease_checkpoints(&mut self) -> Result<Vec<LeaseCheckpoint>, Undecodable> {
+        let count = self.count()?;
+        (0..count).map(|_| Ok(LeaseCheckpoint { id: self.lease()?, remaining: self.i64()? })).collect()
+    }
 }
 
 #[cfg(test)]
@@ -450,6 +483,13 @@ mod tests {
                 kind: AlarmKind::NoSpace,
                 member: u64::MAX,
             }),
+            Write::LeaseGrant(LeaseGrant { id: LeaseId(i64::MIN), ttl: 9_000_000_001 }),
+            Write::LeaseRevoke(LeaseId(7)),
+            Write::LeaseCheckpoint(vec![]),
+            Write::LeaseCheckpoint(vec![
+                LeaseCheckpoint { id: LeaseId(7), remaining: 600 },
+                LeaseCheckpoint { id: LeaseId(-7), remaining: 0 },
+            ]),
         ]
     }
 
@@ -480,7 +520,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_is_refused_without_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..8) {
+        fn garbage_is_refused_without_a_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..11) {
             if bytes.len() >= 4 {
                 bytes[..4].copy_from_slice(&[FORMAT, kind, 0, 0]);
             }

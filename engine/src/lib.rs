@@ -38,6 +38,9 @@ pub mod map;
 // Many versions of every key: the index of newest versions and the history of all of them.
 pub mod mvcc;
 
+// Leases: what is stored of them, and when they run out.
+pub mod lease;
+
 // A committed command becomes a state change.
 pub mod apply;
 

@@ -294,6 +294,24 @@ pub enum AlarmKind {
     Corrupt = 2,
 }
 
+/// Creates a lease. The id is chosen and the time to live raised to the least one before this is proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseGrant {
+    /// The lease; never [`LeaseId::NONE`].
+    pub id: LeaseId,
+    /// Seconds to live.
+    pub ttl: i64,
+}
+
+/// Remembers how long a lease has left to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseCheckpoint {
+    /// The lease; one that is gone is passed over.
+    pub id: LeaseId,
+    /// Seconds left; 0 when it was renewed, and has its full time again.
+    pub remaining: i64,
+}
+
 /// A request that becomes a log entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Write<'a> {
@@ -307,6 +325,12 @@ pub enum Write<'a> {
     Compact(Compact),
     /// See [`Alarm`]; listing goes through the log too, as etcd's does.
     Alarm(Alarm),
+    /// See [`LeaseGrant`].
+    LeaseGrant(LeaseGrant),
+    /// Ends a lease and deletes the keys attached to it.
+    LeaseRevoke(LeaseId),
+    /// See [`LeaseCheckpoint`]; nobody but the member itself asks for one.
+    LeaseCheckpoint(Vec<LeaseCheckpoint>),
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //! bytes a key until then, and a long one ([`Kvs::Walk`]) not even that.
 
 use crate::mvcc::range::LongList;
-use crate::request::AlarmKind;
-use crate::types::{Revision, Seq};
+use crate::request::{AlarmKind, LeaseCheckpoint};
+use crate::types::{LeaseId, Revision, Seq};
 
 /// Answer of one request; `revision` is what the header shows.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,29 @@ pub enum Response {
         revision: Revision,
         /// (member id, alarm), in ascending order.
         alarms: Vec<(u64, AlarmKind)>,
+    },
+    /// Of a lease that was granted.
+    LeaseGrant {
+        /// For the header.
+        revision: Revision,
+        /// The lease.
+        id: LeaseId,
+        /// Its seconds to live, which may be more than asked for.
+        ttl: i64,
+    },
+    /// Of a lease that was revoked.
+    LeaseRevoke {
+        /// For the header: the one that deleted its keys, or the current one if it had none.
+        revision: Revision,
+        /// The lease.
+        id: LeaseId,
+    },
+    /// Of a checkpoint of leases.
+    LeaseCheckpoint {
+        /// For the header.
+        revision: Revision,
+        /// What was told.
+        checkpoints: Vec<LeaseCheckpoint>,
     },
 }
 

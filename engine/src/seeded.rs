@@ -63,6 +63,18 @@ bugs! {
     AnswerBeforePublish,
     /// Request ids begin anew with every start.
     ReuseRequestIds,
+    /// A key that is written again with another lease is not attached to it.
+    ForgetAttachment,
+    /// A key that leaves its lease stays in the lease's list.
+    KeepAttachment,
+    /// Revoking a lease makes a revision for its first key and another for the rest.
+    SplitRevoke,
+    /// A lease is not written to the index.
+    ForgetLease,
+    /// Leases run out after half their time.
+    ExpireEarly,
+    /// Renewing a lease does not give it more time.
+    ForgetRenewal,
 }
 
 #[cfg(feature = "seeded-bugs")]

@@ -12,6 +12,9 @@ pub mod txn;
 // One range, put or delete.
 pub mod step;
 
+// Granting and revoking leases.
+mod lease;
+
 // Transactions that only read, which never enter the log.
 pub mod read_txn;
 
@@ -29,7 +32,8 @@ use crate::mvcc::store::Store;
 use crate::mvcc::walk::Budget;
 use crate::request::{Alarm, AlarmAction, AlarmKind, Compact, Op, Txn, Write};
 use crate::response::{OpAnswer, Response};
-use crate::types::Revision;
+use crate::types::{LeaseId, Revision};
+use lease::Revoking;
 use step::Step;
 use txn::{Choice, Compares};
 
@@ -48,6 +52,8 @@ pub struct Applying {
     /// The operation under way, if one was begun.
     step: Option<Step>,
     answers: Vec<OpAnswer>,
+    /// The lease being revoked.
+    revoking: Option<Revoking>,
 }
 
 impl Applying {
@@ -57,7 +63,7 @@ impl Applying {
     pub fn new(entry: Bytes) -> Result<Applying, Undecodable> {
         let id = command::request_id(&entry)?;
         let (compares, answers) = (Compares::default(), Vec::new());
-        Ok(Applying { entry, id, compares, choice: None, step: None, answers })
+        Ok(Applying { entry, id, compares, choice: None, step: None, answers, revoking: None })
     }
 
     /// Who waits for the answer.
@@ -86,6 +92,9 @@ impl Applying {
         match write {
             Write::Compact(compact) => Ok(Progress::Done(apply_compact(store, compact))),
             Write::Alarm(alarm) => apply_alarm(store, alarm).map(Progress::Done),
+            Write::LeaseGrant(grant) => lease::grant(store, grant).map(Progress::Done),
+            Write::LeaseRevoke(id) => self.advance_revoke(store, budget, id),
+            Write::LeaseCheckpoint(checkpoints) => lease::checkpoint(store, checkpoints).map(Progress::Done),
             Write::Put(put) => self.advance_single(store, budget, Op::Put(put)),
             Write::DeleteRange(delete) => self.advance_single(store, budget, Op::DeleteRange(delete)),
             Write::Txn(txn) => self.advance_txn(store, budget, &txn),
@@ -100,7 +109,24 @@ impl Applying {
     }
 
     fn is_untouched(&self) -> bool {
-        self.choice.is_none() && self.step.is_none() && self.answers.is_empty()
+        self.choice.is_none() && self.step.is_none() && self.answers.is_empty() && self.revoking.is_none()
+    }
+
+    fn advance_revoke<W: WritePages>(
+        &mut self,
+        store: &mut Store<W>,
+        budget: &mut Budget,
+        id: LeaseId,
+    ) -> Result<Progress<Answer>, Cold> {
+        if self.revoking.is_none() && store.building().lease(id)?.is_none() {
+            return Ok(Progress::Done(Err(ApiError::LeaseNotFound)));
+        }
+        let revoking = self.revoking.get_or_insert_default();
+        if !revoking.advance(store, budget, id)? {
+            return Ok(Progress::More);
+        }
+        store.end_transaction();
+        Ok(Progress::Done(Ok(Response::LeaseRevoke { revision: store.revision(), id })))
     }
 
     fn advance_single<W: WritePages>(
@@ -164,7 +190,9 @@ fn gate<W: WritePages>(store: &Store<W>, write: &Write<'_>) -> Option<ApiError> 
         Write::DeleteRange(_) | Write::Compact(_) => (true, false),
         // One that was proposed counts as a write, even if its nested transactions only read.
         Write::Txn(txn) => (true, txn::has_puts(txn)),
-        Write::Alarm(_) => (false, false),
+        Write::LeaseGrant(_) => (true, true),
+        Write::LeaseRevoke(_) => (true, false),
+        Write::Alarm(_) | Write::LeaseCheckpoint(_) => (false, false),
     };
     if writes && store.has_alarm(AlarmKind::Corrupt) {
         return Some(ApiError::Corrupt);

@@ -8,12 +8,17 @@ use crate::request::{Op, Put, Txn, Write};
 /// etcd's allowance for what a version costs besides key and value, in bytes.
 const PUT_OVERHEAD: u64 = 256;
 
+/// etcd's allowance for a lease, in bytes.
+const LEASE_COST: u64 = 64;
+
 /// Bytes a write may add; 0 for one that adds none, which a full store takes too.
 pub fn cost(write: &Write<'_>) -> u64 {
     match write {
         Write::Put(put) => put_cost(put),
         Write::Txn(txn) => txn_cost(txn),
+        Write::LeaseGrant(_) => LEASE_COST,
         Write::DeleteRange(_) | Write::Compact(_) | Write::Alarm(_) => 0,
+        Write::LeaseRevoke(_) | Write::LeaseCheckpoint(_) => 0,
     }
 }
 
@@ -37,6 +42,8 @@ fn txn_cost(txn: &Txn<'_>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::LeaseGrant;
+    use crate::types::LeaseId;
 
     #[test]
     fn the_dearer_branch_counts_and_deletes_are_free() {
@@ -45,5 +52,7 @@ mod tests {
         let txn = Txn { success: vec![put(5)], failure: vec![Op::Txn(nested), Op::Unset], ..Txn::default() };
         assert_eq!(cost(&Write::Txn(txn)), 257 + 20 + 257);
         assert_eq!(cost(&Write::Txn(Txn::default())), 0);
+        assert_eq!(cost(&Write::LeaseGrant(LeaseGrant { id: LeaseId(1), ttl: 60 })), 64);
+        assert_eq!(cost(&Write::LeaseRevoke(LeaseId(1))), 0);
     }
 }

@@ -194,7 +194,9 @@ fn check_op<R: ReadPages>(view: &View<'_, R>, op: &Op<'_>) -> Result<Result<(), 
     match op {
         Op::Range(range) => Ok(check_revision(view, range.revision)),
         // etcd asks for the key first here, and for the lease first outside a transaction.
-        Op::Put(put) => Ok(check_kept(view, put)?.and_then(|()| check_lease(put))),
+        Op::Put(put) => {
+            check_kept(view, put)?.map_or_else(|error| Ok(Err(error)), |()| check_lease(view, put))
+        }
         Op::DeleteRange(_) => Ok(Ok(())),
         Op::Txn(_) => unreachable!("a nested transaction is checked operation by operation"),
         Op::Unset => Ok(Err(ApiError::KeyNotFound)),
@@ -204,7 +206,9 @@ fn check_op<R: ReadPages>(view: &View<'_, R>, op: &Op<'_>) -> Result<Result<(), 
 /// Checks a put or delete outside a transaction.
 pub fn check_single<R: ReadPages>(view: &View<'_, R>, op: &Op<'_>) -> Result<Result<(), ApiError>, Cold> {
     match op {
-        Op::Put(put) => check_lease(put).map_or_else(|error| Ok(Err(error)), |()| check_kept(view, put)),
+        Op::Put(put) => {
+            check_lease(view, put)?.map_or_else(|error| Ok(Err(error)), |()| check_kept(view, put))
+        }
         op => check_op(view, op),
     }
 }
@@ -224,9 +228,10 @@ fn check_kept<R: ReadPages>(view: &View<'_, R>, put: &Put<'_>) -> Result<Result<
     Ok(if keeps_something(put) && view.get(put.key)?.is_none() { Err(ApiError::KeyNotFound) } else { Ok(()) })
 }
 
-/// Leases can be granted from the next milestone on; until then there is none to attach to.
-fn check_lease(put: &Put<'_>) -> Result<(), ApiError> {
-    if put.lease == LeaseId::NONE { Ok(()) } else { Err(ApiError::LeaseNotFound) }
+/// A put that attaches its key to a lease needs the lease.
+fn check_lease<R: ReadPages>(view: &View<'_, R>, put: &Put<'_>) -> Result<Result<(), ApiError>, Cold> {
+    let exists = put.lease == LeaseId::NONE || view.lease(put.lease)?.is_some();
+    Ok(if exists { Ok(()) } else { Err(ApiError::LeaseNotFound) })
 }
 
 /// The operations on the path, nested ones in their place, in order of execution.

@@ -1,11 +1,12 @@
 //! The store: the version being built and the one readers see.
 //!
 //! One writer. Changes go to the version being built, one transaction after the other; [`Store::publish`] makes
-//! all of them visible at once. Every step either happens or finds something [`Cold`] and changes nothing, so that the
-//! caller may have it fetched and repeat the step.
+//! all of them visible at once. Every step either happens or finds something [`Cold`] and changes nothing that it would
+//! not change again, so that the caller may have it fetched and repeat the step.
 
 use std::collections::BTreeSet;
 
+use crate::lease::record::{self, Lease};
 use crate::map::page::WritePages;
 use crate::mvcc::Cold;
 use crate::mvcc::history::History;
@@ -33,7 +34,7 @@ impl State {
     pub const INITIAL: State = State { revision: Revision::INITIAL, compacted: Revision::NEVER_COMPACTED };
 }
 
-/// Keys, versions and alarms.
+/// Keys, versions, alarms and leases.
 #[derive(Debug)]
 pub struct Store<W> {
     index: Index<W>,
@@ -127,6 +128,7 @@ impl<W: WritePages> Store<W> {
         let change = Change::Put { value, created, version, lease };
         let prev = newest.map(|entry| entry.seq);
         let new = NewRecord { main, sub: self.subs, prev, key: put.key, change };
+        self.attach(put.key, alive.map_or(LeaseId::NONE, |entry| entry.lease), lease)?;
         self.write(&new, created, version, lease)?;
         Ok(alive.map(|entry| entry.seq))
     }
@@ -136,7 +138,24 @@ impl<W: WritePages> Store<W> {
         assert!(entry.is_live(), "deleting a key that is deleted: {entry:?}");
         let main = self.next_revision();
         let new = NewRecord { main, sub: self.subs, prev: Some(entry.seq), key, change: Change::Delete };
+        self.attach(key, entry.lease, LeaseId::NONE)?;
         self.write(&new, entry.created, entry.version, LeaseId::NONE)
+    }
+
+    /// Moves a key from one lease's list to another's. Doing it twice changes nothing, so it may go before what finds
+    /// something cold.
+    fn attach(&mut self, key: &[u8], from: LeaseId, to: LeaseId) -> Result<(), Cold> {
+        if from == to {
+            return Ok(());
+        }
+        if from != LeaseId::NONE && !seeded::is(Bug::KeepAttachment) {
+            self.index.remove_row(Table::LeaseKeys, &record::attachment_row(from, key))?;
+        }
+        let forgets = seeded::is(Bug::ForgetAttachment) && from != LeaseId::NONE;
+        if to != LeaseId::NONE && !forgets {
+            self.index.put_row(Table::LeaseKeys, &record::attachment_row(to, key), &[])?;
+        }
+        Ok(())
     }
 
     /// First the index, which may find a page cold and then changes nothing, then the history, which cannot.
@@ -215,6 +234,20 @@ impl<W: WritePages> Store<W> {
             self.index.remove_row(Table::Alarm, &row)?;
             Ok(self.alarms.remove(&(member, kind)))
         }
+    }
+
+    /// Adds a lease, or changes what is stored of it.
+    pub fn put_lease(&mut self, id: LeaseId, lease: Lease) -> Result<(), Cold> {
+        if !seeded::is(Bug::ForgetLease) {
+            self.index.put_row(Table::Lease, &record::row(id), &lease.encode())?;
+        }
+        Ok(())
+    }
+
+    /// Removes a lease to which no key is attached any more.
+    pub fn remove_lease(&mut self, id: LeaseId) -> Result<(), Cold> {
+        self.index.remove_row(Table::Lease, &record::row(id))?;
+        Ok(())
     }
 
     /// Makes the version being built visible; the caller publishes the same root in the page memory.

@@ -1,10 +1,12 @@
 //! One version of the store, for reading: which keys there are, at which revision, and where their records stand.
 
+use crate::lease::record::{self, Lease};
 use crate::map::page::ReadPages;
 use crate::mvcc::Cold;
 use crate::mvcc::history::History;
 use crate::mvcc::index::IndexView;
 use crate::mvcc::index::entry::KeyEntry;
+use crate::mvcc::index::table::Table;
 use crate::mvcc::wire;
 use crate::types::{LeaseId, Revision, Seq};
 
@@ -100,6 +102,34 @@ impl<'a, R: ReadPages> View<'a, R> {
         Ok(entry.map(|entry| Found::of_entry(key, &entry)))
     }
 
+    /// What is stored of a lease.
+    pub fn lease(&self, id: LeaseId) -> Result<Option<Lease>, Cold> {
+        let row = self.index.row(Table::Lease, &record::row(id))?;
+        let parsed = row.map(|value| record::parse_row(&record::row(id), &value).ok_or_else(|| damaged(id)));
+        Ok(parsed.transpose()?.map(|(_, lease)| lease))
+    }
+
+    /// Tells `each` of the keys attached to a lease, in order, from the one after `after` on, until it has had enough.
+    /// Returns true if there are no more.
+    pub fn lease_keys(
+        &self,
+        id: LeaseId,
+        after: Option<&[u8]>,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> Result<bool, Cold> {
+        let prefix = record::row(id);
+        let mut rows = match after {
+            None => self.index.rows(Table::LeaseKeys, &prefix),
+            Some(key) => self.index.rows_after(Table::LeaseKeys, &prefix, &record::attachment_row(id, key)),
+        };
+        while let Some((row, _)) = rows.next()? {
+            if !each(record::attached_key(row)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// The version of a key that exists at `at`, given its newest one.
     ///
     /// Records tell, not revisions: `at` may lie inside an open transaction, which goes on under the same revision.
@@ -124,4 +154,8 @@ impl<'a, R: ReadPages> View<'a, R> {
             lease: LeaseId(kv.lease),
         }))
     }
+}
+
+fn damaged(id: LeaseId) -> Cold {
+    Cold::Damaged(format!("the index holds a row of lease {} that this version cannot read", id.0))
 }

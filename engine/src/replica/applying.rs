@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use raft::{ConfChange, Entry, EntryKind, LogIndex};
 
-use super::{Event, Fatal, Replica};
+use super::{Fatal, Replica};
 use crate::apply::{Answer, Applying};
 use crate::command::RequestId;
 use crate::map::Tag;
@@ -69,7 +69,7 @@ impl Replica {
     pub(super) fn apply(&mut self, now: Instant) -> Result<(), Fatal> {
         let mut budget = self.config.apply_slice;
         while self.applies.has_work() && budget.0 > 0 {
-            if !self.apply_front(&mut budget)? {
+            if !self.apply_front(now, &mut budget)? {
                 break;
             }
         }
@@ -79,13 +79,14 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether a turn left work behind because its budget was used up.
+    /// Whether a turn left something behind: committed entries or hashes because its budget was used up, or leases to
+    /// revoke.
     pub fn has_more(&self) -> bool {
-        self.applies.has_work() || self.hashing.has_work()
+        self.applies.has_work() || self.has_expired_leases() || self.hashing.has_work()
     }
 
     /// Goes on with the entry in front; false if it must wait.
-    fn apply_front(&mut self, budget: &mut Budget) -> Result<bool, Fatal> {
+    fn apply_front(&mut self, now: Instant, budget: &mut Budget) -> Result<bool, Fatal> {
         let entry = self.applies.entries.front().expect("there is work");
         let id = EntryId { index: entry.index.0, term: entry.term.0 };
         assert_eq!(id.index, self.applies.applied.index + 1, "entries are applied in order");
@@ -104,9 +105,9 @@ impl Replica {
                 let current = self.applies.current.as_mut().expect("just begun");
                 match current.advance(&mut self.store, budget) {
                     Ok(Progress::Done(answer)) if seeded::is(Bug::AnswerBeforePublish) => {
-                        let call = self.waiting.remove(&current.id());
-                        self.events.extend(call.map(|call| Event::Answer { call, answer }));
+                        let id = current.id();
                         self.applies.current = None;
+                        self.deliver(now, id, answer);
                     }
                     Ok(Progress::Done(answer)) => {
                         self.applies.answers.push((current.id(), answer));
@@ -155,13 +156,18 @@ impl Replica {
             // Nobody will ask for these entries again; after a crash they are read from the log.
             self.raft.compact(LogIndex(self.applies.applied.index));
         }
-        for (id, answer) in self.applies.answers.drain(..) {
-            // Without a call it is another member's request, a replayed one, or one whose time was up.
-            if let Some(call) = self.waiting.remove(&id) {
-                self.events.push_back(Event::Answer { call, answer });
-            }
+        for (id, answer) in std::mem::take(&mut self.applies.answers) {
+            self.deliver(now, id, answer);
         }
         Ok(())
+    }
+
+    /// What a command did is to be seen now.
+    fn deliver(&mut self, now: Instant, id: RequestId, answer: Answer) {
+        if let Ok(done) = &answer {
+            self.note_leases(now, done);
+        }
+        self.answer(id, answer);
     }
 }
 

@@ -36,6 +36,9 @@ mod read;
 // Hashes that compactions leave.
 mod hashing;
 
+// Leases as clients ask for them, and their end.
+mod lease;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -46,6 +49,8 @@ use crate::apply::{Answer, quota};
 use crate::command::{self, RequestId};
 use crate::disk::{Op, Outcome, Owner, Token};
 use crate::error::ApiError;
+use crate::lease::ids::LeaseIds;
+use crate::lease::lessor::Lessor;
 use crate::map;
 use crate::mvcc::history::OpenError;
 use crate::mvcc::store::Store;
@@ -70,6 +75,9 @@ pub struct CallId(pub u64);
 impl CallId {
     /// The member's own requests; nobody waits for their answers.
     pub const NOBODY: CallId = CallId(u64::MAX);
+
+    /// Revocations of leases that ran out.
+    const LESSOR: CallId = CallId(u64::MAX - 1);
 }
 
 /// What the replica tells its driver.
@@ -215,6 +223,8 @@ pub struct Replica {
     applies: ApplyQueue,
     reads: Reads,
     hashing: Hashing,
+    lessor: Lessor,
+    lease_ids: LeaseIds,
     checkpoints: Checkpoints,
     events: VecDeque<Event>,
     /// Position of the newest append handed to the log.
@@ -278,6 +288,7 @@ impl Replica {
 
     /// Moves everything on that can move: call it after any input.
     pub fn turn(&mut self, now: Instant) -> Result<(), Fatal> {
+        self.revoke_expired(now);
         self.propose_batch();
         self.pump_raft();
         self.apply(now)?;
@@ -286,6 +297,7 @@ impl Replica {
         // What was applied may release reads, and what raft learned of it may be written.
         self.pump_raft();
         self.release_reads();
+        self.follow_leadership(now);
         Ok(())
     }
 
@@ -308,8 +320,15 @@ impl Replica {
     }
 
     fn refuse(&mut self, id: RequestId, error: ApiError) {
-        if let Some(call) = self.waiting.remove(&id) {
-            self.events.push_back(Event::Answer { call, answer: Err(error) });
+        self.answer(id, Err(error));
+    }
+
+    /// Tells whoever waits. Without a call it is another member's request, a replayed one, or one whose time was up.
+    fn answer(&mut self, id: RequestId, answer: Answer) {
+        match self.waiting.remove(&id) {
+            None => {}
+            Some(CallId::LESSOR) => self.lessor.on_revoke_answered(answer.is_ok()),
+            Some(call) => self.events.push_back(Event::Answer { call, answer }),
         }
     }
 
@@ -447,8 +466,9 @@ impl Replica {
         }
         self.reads.expire(now, &mut self.events);
         self.raise_space_alarm(now);
+        let check = self.expire_leases(now);
         let seal = self.wal.poll_timer(now);
-        seal.map_or(self.next_tick, |seal| seal.min(self.next_tick))
+        seal.map_or(self.next_tick, |seal| seal.min(self.next_tick)).min(check)
     }
 
     /// The disk refuses space that the log will need: refuse writes that grow the store while there is still room to

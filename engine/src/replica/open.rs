@@ -19,6 +19,8 @@ use super::payload::{self, Payload};
 use super::read::Reads;
 use super::{Config, Replica};
 use crate::disk::Disk;
+use crate::lease::ids::LeaseIds;
+use crate::lease::record::{self, Lease};
 use crate::map::{self, MapError};
 use crate::mvcc::history::directory::ChunkInfo;
 use crate::mvcc::history::{self, History};
@@ -27,6 +29,7 @@ use crate::mvcc::index::{self, Index, Root};
 use crate::mvcc::store::{self, State, Store};
 use crate::request::AlarmKind;
 use crate::seeded::{self, Bug};
+use crate::types::LeaseId;
 use crate::wal::recover::{RecoverError, Voters};
 use crate::wal::{self, EntryId, Recovered};
 
@@ -89,7 +92,7 @@ pub fn open(
         0 => None,
         _ => Some(Payload::decode(&opened.payload).map_err(Error::Mismatch)?),
     };
-    let (store, loader) = open_store(&config, disk, opened.writer, found)?;
+    let (store, loader, leases) = open_store(&config, disk, opened.writer, found)?;
     let applied = found.map_or(EntryId::default(), |payload| payload.applied);
     let identity = wal::Identity { cluster: config.cluster, member: config.member };
     let recovered = wal::recover(disk, identity, applied, Voters::Single).map_err(Error::Log)?;
@@ -117,6 +120,8 @@ pub fn open(
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),
         hashing: Hashing::default(),
+        lessor: super::lease::lessor(&config, leases, now),
+        lease_ids: LeaseIds::new(config.member, nonce),
         checkpoints: Checkpoints::new(applied),
         events: Default::default(),
         pushed: LogPosition(0),
@@ -172,12 +177,13 @@ fn raft_entry(entry: &wal::Entry) -> Result<Entry, Error> {
     Ok(Entry { term: Term(entry.term), index: LogIndex(entry.index), kind, data: entry.data.clone() })
 }
 
+/// The store, and the leases in it.
 fn open_store(
     config: &Config,
     disk: &mut dyn Disk,
     writer: map::Writer,
     found: Option<Payload>,
-) -> Result<(Store<map::Writer>, map::Loader), Error> {
+) -> Result<(Store<map::Writer>, map::Loader, Vec<(LeaseId, Lease)>), Error> {
     let mut loader = map::Loader::new();
     let Some(payload) = found else {
         let mut index = Index::new(writer, Root::EMPTY);
@@ -188,7 +194,7 @@ fn open_store(
         // What a checkpoint does not name does not exist: files left by a start that never made one go away.
         let nothing = history::Mark { last_main: State::INITIAL.revision.0, ..history::Mark::default() };
         let history = History::open(config.history, Vec::new(), nothing, disk).map_err(Error::History)?;
-        return Ok((Store::new(index, history, State::INITIAL, BTreeSet::new()), loader));
+        return Ok((Store::new(index, history, State::INITIAL, BTreeSet::new()), loader, Vec::new()));
     };
     let mut index = Index::new(writer, payload.root);
     let chunks = rows(&mut index, &mut loader, disk, Table::HistorySegment, ChunkInfo::decode)?;
@@ -196,8 +202,9 @@ fn open_store(
         rows(&mut index, &mut loader, disk, Table::Alarm, |key, _| store::parse_alarm_row(key))?
             .into_iter()
             .collect();
+    let leases = rows(&mut index, &mut loader, disk, Table::Lease, record::parse_row)?;
     let history = History::open(config.history, chunks, payload.mark, disk).map_err(Error::History)?;
-    Ok((Store::new(index, history, payload.state, alarms), loader))
+    Ok((Store::new(index, history, payload.state, alarms), loader, leases))
 }
 
 /// Reads a small table, waiting for its pages.

@@ -6,10 +6,14 @@ use std::collections::BTreeMap;
 
 use raft::ConfState;
 
+use crate::lease::record::{self, Lease};
+use crate::map::page::ReadPages;
+use crate::mvcc::index::table::Table;
 use crate::mvcc::rows::RowKey;
-use crate::mvcc::wire;
+use crate::mvcc::view::View;
+use crate::mvcc::{Cold, wire};
 use crate::request::AlarmKind;
-use crate::types::Revision;
+use crate::types::{LeaseId, Revision};
 use crate::wal::EntryId;
 
 /// Every bucket of etcd 3.6 but `key`, in order of their names. `key` belongs behind `cluster`.
@@ -31,17 +35,6 @@ pub struct Member {
     pub is_learner: bool,
 }
 
-/// A lease, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// Its id.
-    pub id: i64,
-    /// Time to live, as granted.
-    pub ttl: i64,
-    /// What was left at the last checkpoint; 0 if there was none.
-    pub remaining: i64,
-}
-
 /// What there is.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -56,9 +49,20 @@ pub struct Facts {
     /// All members.
     pub members: Vec<Member>,
     /// All leases.
-    pub leases: Vec<Lease>,
+    pub leases: Vec<(LeaseId, Lease)>,
     /// Version of the stored data: `3.6.0`.
     pub storage_version: String,
+}
+
+/// All leases of a version. Reads them in one go: a hundred thousand take some milliseconds.
+pub fn leases<R: ReadPages>(view: &View<'_, R>) -> Result<Vec<(LeaseId, Lease)>, Cold> {
+    let mut leases = Vec::new();
+    let mut rows = view.index.rows(Table::Lease, &[]);
+    while let Some((key, value)) = rows.next()? {
+        let lease = record::parse_row(key, &value);
+        leases.push(lease.ok_or_else(|| Cold::Damaged(format!("the lease table has a row {key:?}")))?);
+    }
+    Ok(leases)
 }
 
 /// Rows of a bucket.
@@ -101,12 +105,12 @@ fn alarm_key((member, kind): (u64, AlarmKind)) -> Vec<u8> {
     key
 }
 
-fn lease_row(lease: &Lease) -> (Vec<u8>, Vec<u8>) {
+fn lease_row((id, lease): &(LeaseId, Lease)) -> (Vec<u8>, Vec<u8>) {
     let mut value = Vec::new();
-    for (field, number) in [(1, lease.id), (2, lease.ttl), (3, lease.remaining)] {
+    for (field, number) in [(1, id.0), (2, lease.ttl), (3, lease.remaining)] {
         wire::put_int_field(&mut value, field, number);
     }
-    (lease.id.to_be_bytes().to_vec(), value)
+    (record::row(*id).to_vec(), value)
 }
 
 fn member_json(member: &Member) -> String {
@@ -172,7 +176,7 @@ mod tests {
             compacted: Revision(-1),
             alarms: vec![(300, AlarmKind::NoSpace)],
             members: vec![member, learner],
-            leases: vec![Lease { id: 0x100, ttl: 60, remaining: 0 }],
+            leases: vec![(LeaseId(0x100), Lease { ttl: 60, remaining: 0 })],
             storage_version: "3.6.0".into(),
         };
         let all = rows(&facts);

@@ -2,8 +2,8 @@
 
 use engine::command::{self, RequestId};
 use engine::request::{
-    Alarm, AlarmAction, AlarmKind, Compact, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Op,
-    Put, Range, Txn, Write,
+    Alarm, AlarmAction, AlarmKind, Compact, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange,
+    LeaseCheckpoint, LeaseGrant, Op, Put, Range, Txn, Write,
 };
 use engine::types::LeaseId;
 
@@ -36,6 +36,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         Write::Txn(txn),
         Write::Compact(Compact { revision: 5, physical: true }),
         Write::Alarm(alarm),
+        Write::LeaseGrant(LeaseGrant { id: LeaseId(9), ttl: 60 }),
+        Write::LeaseRevoke(LeaseId(9)),
+        Write::LeaseCheckpoint(vec![LeaseCheckpoint { id: LeaseId(9), remaining: 30 }]),
     ];
     let encoded = |write: &Write<'_>| {
         let mut out = Vec::new();

@@ -28,6 +28,9 @@ mod plan;
 // Answers of any size, piece by piece.
 pub mod encoder;
 
+// LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive, LeaseLeases.
+pub mod lease;
+
 // Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
 

@@ -27,6 +27,9 @@ pub(super) mod field {
     pub const TXN_RESPONSES: u32 = 3;
 
     pub const ALARM_ALARMS: u32 = 2;
+
+    pub const LEASE_GRANT_ID: u32 = 2;
+    pub const LEASE_GRANT_TTL: u32 = 3;
 }
 
 /// A planned answer.
@@ -70,6 +73,13 @@ impl<R: Records + ?Sized> Planner<'_, R> {
             Response::Txn(answer) => self.txn(origin.at(answer.revision), answer),
             Response::Compact { revision } => self.header(origin.at(revision)),
             Response::Alarm { revision, alarms } => self.alarm(origin.at(revision), &alarms),
+            Response::LeaseGrant { revision, id, ttl } => {
+                self.back.varint_field(field::LEASE_GRANT_TTL, ttl as u64);
+                self.back.varint_field(field::LEASE_GRANT_ID, id.0 as u64);
+                self.header(origin.at(revision));
+            }
+            Response::LeaseRevoke { revision, .. } => self.header(origin.at(revision)),
+            Response::LeaseCheckpoint { .. } => unreachable!("no client asks for a checkpoint of leases"),
         }
     }
 

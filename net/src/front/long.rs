@@ -1,5 +1,7 @@
 //! Reads that take more than a slice, and answers that take more than one send.
 
+use std::time::Instant;
+
 use engine::apply::read_txn::ReadTxn;
 use engine::mvcc::Cold;
 use engine::mvcc::hash::HashTask;
@@ -9,6 +11,7 @@ use engine::replica::{CallId, Fatal, Replica};
 use engine::response::Response;
 use engine::types::Seq;
 
+use super::lease::Listing;
 use super::serve::Served;
 use super::{Front, Outgoing, Place, Waiting};
 use crate::api::encoder::{Encoder, Fill};
@@ -52,6 +55,8 @@ pub enum Work {
     Hash(Box<HashTask>),
     /// The length of a snapshot.
     Count(Box<Snapshot>),
+    /// The keys of a lease.
+    Lease(Box<Listing>),
     /// A long answer whose walk used up its turn.
     Resume,
 }
@@ -71,7 +76,7 @@ impl Records for Stored<'_> {
 
 impl Front {
     /// Runs a few slices, of each read in turn.
-    pub fn run_slices(&mut self, replica: &mut Replica) -> Result<(), Fatal> {
+    pub fn run_slices(&mut self, now: Instant, replica: &mut Replica) -> Result<(), Fatal> {
         self.stream_budget = STREAM_BUDGET;
         for _ in 0..self.tasks.len().min(SLICES_MAX) {
             let task = self.tasks.pop_front().expect("as many as there were");
@@ -79,7 +84,7 @@ impl Front {
             // A connection that is gone, or a call, takes its read with it.
             let mut slot = Some(task);
             self.with(place, |front, server| {
-                front.run_slice(slot.take().expect("run once"), server, replica)
+                front.run_slice(now, slot.take().expect("run once"), server, replica)
             })?;
         }
         Ok(())
@@ -87,6 +92,7 @@ impl Front {
 
     fn run_slice(
         &mut self,
+        now: Instant,
         mut task: Task,
         server: &mut grpc::Server,
         replica: &mut Replica,
@@ -96,10 +102,14 @@ impl Front {
         let progress = match &mut task.work {
             Work::Range(range) => range
                 .advance(&view, &mut budget)
-                .map(|progress| progress.map(|answer| Served::Answer(Response::Range(answer)))),
+                .map(|progress| progress.map(Response::Range).map(Served::Answer)),
             Work::Txn(txn) => txn
                 .advance(&view, &mut budget)
-                .map(|progress| progress.map(|answer| Served::Answer(Response::Txn(answer)))),
+                .map(|progress| progress.map(Response::Txn).map(Served::Answer)),
+            Work::Lease(listing) => listing.advance(replica, budget).map(|complete| match complete {
+                true => Progress::Done(Served::Message(listing.answer(now, replica))),
+                false => Progress::More,
+            }),
             Work::Hash(task) => {
                 let header = Front::origin(replica).at(task.current());
                 task.advance(&view, &mut budget)

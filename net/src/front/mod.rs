@@ -13,8 +13,14 @@ mod serve;
 // Reads that take more than a slice, and answers that take more than one send.
 mod long;
 
+// The Lease service.
+mod lease;
+
 // Calls whose client sends a stream of messages.
 mod streams;
+
+// The stream that keeps leases alive.
+mod keep_alive;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -33,6 +39,7 @@ use crate::api::snapshot::Snapshot;
 use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
+use keep_alive::KeepAlive;
 use long::Task;
 use streams::Streamed;
 
@@ -70,6 +77,8 @@ enum Waiting {
     Answer { place: Place, answer: Box<engine::response::Response> },
     /// A long answer found a record cold.
     Stream(Place),
+    /// The first request of a stream that keeps leases alive waits.
+    KeepAlive(Place),
     /// Somebody outside gRPC waits for a linearizable read.
     Outside(u64),
 }
@@ -116,6 +125,8 @@ pub struct Front {
     answers: BTreeMap<(u64, u64), Outgoing>,
     /// What is left of this turn for streams of messages.
     stream_budget: Budget,
+    /// Streams that keep leases alive.
+    keep_alives: BTreeMap<(u64, u64), KeepAlive>,
     dirty: Vec<ConnId>,
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
@@ -132,6 +143,7 @@ impl Front {
             tasks: VecDeque::new(),
             answers: BTreeMap::new(),
             stream_budget: Budget(0),
+            keep_alives: BTreeMap::new(),
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
@@ -228,6 +240,11 @@ impl Front {
                 self.outside.push_back((id, read));
                 Ok(())
             }
+            (Waiting::KeepAlive(place), outcome) => self.with(place, |front, server| {
+                let outcome = outcome.map_or(Ok(()), |answer| answer.map(drop));
+                front.resume_keep_alive(now, place, outcome, server, replica);
+                Ok(())
+            }),
             (Waiting::Write(place), Some(answer)) => self.deliver(place, answer, replica),
             (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
             (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {

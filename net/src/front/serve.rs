@@ -8,19 +8,20 @@ use bytes::Bytes;
 use engine::apply::read_txn::{self, ReadTxn};
 use engine::check;
 use engine::error::ApiError;
+use engine::mvcc::Cold;
 use engine::mvcc::hash::HashTask;
 use engine::mvcc::range::{self, RangeTask};
 use engine::replica::{CallId, Fatal, ReadStart, Replica};
 use engine::request::{Range, Write};
 use engine::response::{Kvs, RangeAnswer, Response};
-use engine::snapshot::contents::Facts;
+use engine::snapshot::contents::{self, Facts};
 
 use super::long::{self, Task, Work};
 use super::{Front, Outgoing, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
 use crate::api::snapshot::{self, Snapshot};
-use crate::api::{Refusal, cluster, health, maintenance};
+use crate::api::{Refusal, cluster, health, lease, maintenance};
 use crate::grpc::{self, Metadata};
 
 /// What became of a request.
@@ -55,6 +56,11 @@ pub fn is_built(method: Method) -> bool {
     matches!(
         method,
         Method::Kv(_)
+            | Method::LeaseGrant
+            | Method::LeaseRevoke
+            | Method::LeaseKeepAlive
+            | Method::LeaseTimeToLive
+            | Method::LeaseLeases
             | Method::MemberList
             | Method::Alarm
             | Method::Status
@@ -97,6 +103,9 @@ impl Front {
                 Ok(alarm) => Ok(self.propose(now, place, &Write::Alarm(alarm), message.len(), replica)),
                 Err(refusal) => Ok(refusal.into()),
             },
+            Method::LeaseGrant | Method::LeaseRevoke => {
+                Ok(self.serve_lease(now, place, method, message, replica))
+            }
             Method::MemberList => match cluster::decode_member_list(message) {
                 Ok(true) => match self.confirm(now, place, method, message, replica) {
                     Ok(ReadStart::Ready) => self.serve_now(now, place, method, message, replica),
@@ -148,7 +157,7 @@ impl Front {
     /// Serves a request whose linearizable read, if it needed one, is confirmed.
     pub(super) fn serve_now(
         &mut self,
-        _now: Instant,
+        now: Instant,
         place: Place,
         method: Method,
         message: &[u8],
@@ -160,13 +169,18 @@ impl Front {
                 let request = kv::decode(kv_method, message, self.config.ops_max).expect("decoded before");
                 return self.read(place, method, message, &request, replica);
             }
+            Method::LeaseTimeToLive => self.time_to_live(now, place, message, replica),
+            Method::LeaseLeases => match lease::decode_leases(message) {
+                Ok(()) => Served::Message(lease::leases(header, replica.lessor().by_due())),
+                Err(malformed) => Refusal::from(malformed).into(),
+            },
             Method::MemberList => {
                 Served::Message(cluster::member_list(Front::origin(replica), &self.config.members))
             }
             Method::Status => Served::Message(maintenance::status(header, &self.status_info(replica))),
             Method::Defragment => Served::Message(maintenance::defragment()),
             Method::HashKV => self.hash_kv(place, message, replica),
-            Method::Snapshot => self.snapshot(place, message, replica),
+            Method::Snapshot => return self.snapshot(place, message, replica),
             Method::Hash => Served::Message(maintenance::hash(header, store_hash(replica))),
             Method::HealthCheck => health::check(message, true).map_or_else(Served::Refused, Served::Message),
             Method::HealthList => Served::Message(health::list(true)),
@@ -199,10 +213,14 @@ impl Front {
     }
 
     /// A snapshot of what is published now; first it finds out its length, in slices.
-    fn snapshot(&mut self, place: Place, message: &[u8], replica: &Replica) -> Served {
+    fn snapshot(&mut self, place: Place, message: &[u8], replica: &mut Replica) -> Result<Served, Fatal> {
         if let Err(malformed) = snapshot::decode(message) {
-            return Refusal::from(malformed).into();
+            return Ok(Refusal::from(malformed).into());
         }
+        let leases = match contents::leases(&replica.view()) {
+            Ok(leases) => leases,
+            Err(cold) => return self.again(place, Method::Snapshot, message, &cold, replica),
+        };
         let state = replica.store().published().1;
         let facts = Facts {
             applied: replica.published(),
@@ -210,13 +228,13 @@ impl Front {
             compacted: state.compacted,
             alarms: replica.store().alarms().collect(),
             members: self.config.members.iter().map(snapshot::member).collect(),
-            leases: Vec::new(),
+            leases,
             storage_version: self.config.storage_version.clone(),
         };
-        self.begin(place, Work::Count(Box::new(Snapshot::new(facts, state.revision))))
+        Ok(self.begin(place, Work::Count(Box::new(Snapshot::new(facts, state.revision)))))
     }
 
-    fn propose(
+    pub(super) fn propose(
         &mut self,
         now: Instant,
         place: Place,
@@ -276,13 +294,23 @@ impl Front {
         match begun {
             Ok(Ok(served)) => Ok(served),
             Ok(Err(error)) => Ok(error.into()),
-            Err(cold) => {
-                let message = Bytes::copy_from_slice(message);
-                let key = self.waiting.insert(Waiting::Again { place, method, message });
-                replica.fetch(&cold, CallId(key.to_u64()))?;
-                Ok(Served::Later)
-            }
+            Err(cold) => self.again(place, method, message, &cold, replica),
         }
+    }
+
+    /// Serves the request from the beginning when what it found cold is there.
+    fn again(
+        &mut self,
+        place: Place,
+        method: Method,
+        message: &[u8],
+        cold: &Cold,
+        replica: &mut Replica,
+    ) -> Result<Served, Fatal> {
+        let message = Bytes::copy_from_slice(message);
+        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        replica.fetch(cold, CallId(key.to_u64()))?;
+        Ok(Served::Later)
     }
 
     /// A read in slices; the first one is run with the turn's others.
@@ -377,6 +405,7 @@ fn check_write(write: &Write<'_>, ops_max: usize) -> Result<(), ApiError> {
         Write::DeleteRange(delete) => check::check_delete(delete),
         Write::Txn(txn) => check::check_txn(txn, ops_max),
         Write::Compact(_) | Write::Alarm(_) => Ok(()),
+        Write::LeaseGrant(_) | Write::LeaseRevoke(_) | Write::LeaseCheckpoint(_) => Ok(()),
     }
 }
 

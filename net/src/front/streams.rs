@@ -6,7 +6,7 @@ use engine::replica::{Fatal, Replica};
 
 use super::{ConnId, Front, Place};
 use crate::api::route::Method;
-use crate::grpc::{self, Status};
+use crate::grpc::{self, Code, Status};
 
 /// What a streaming call does next.
 #[derive(Debug)]
@@ -16,15 +16,23 @@ pub enum Streamed {
     /// It sends an encoded message, and stays open.
     Message(Vec<u8>),
     /// It has something to send as soon as windows allow.
+    #[allow(dead_code, reason = "watches will")]
     Writable,
     /// It is over.
     End(Status),
 }
 
+/// Answers of one call that may wait for its windows: a client that asks and does not listen is cut off.
+const QUEUED_BYTES_MAX: usize = 4 << 20;
+const SLOW_TEXT: &str = "the client does not read its answers";
+
 /// Does with the call what was decided.
 pub fn settle(place: Place, streamed: Streamed, server: &mut grpc::Server) {
     match streamed {
         Streamed::Nothing => {}
+        Streamed::Message(_) if server.queued(place.call) > QUEUED_BYTES_MAX => {
+            server.abort(place.call, &Status::new(Code::ResourceExhausted, SLOW_TEXT));
+        }
         Streamed::Message(message) => {
             server.send_message(place.call, |out| out.extend_from_slice(&message));
         }
@@ -37,30 +45,40 @@ pub fn settle(place: Place, streamed: Streamed, server: &mut grpc::Server) {
 
 impl Front {
     /// A streaming call was admitted.
-    pub(super) fn open_call(&mut self, _now: Instant, _place: Place, method: Method) -> Streamed {
-        unreachable!("{method:?} takes one message")
+    pub(super) fn open_call(&mut self, _now: Instant, place: Place, method: Method) -> Streamed {
+        match method {
+            Method::LeaseKeepAlive => self.open_keep_alive(place),
+            method => unreachable!("{method:?} takes one message"),
+        }
     }
 
     /// A streaming call has sent its next message.
     pub(super) fn take_message(
         &mut self,
-        _now: Instant,
-        _place: Place,
+        now: Instant,
+        place: Place,
         method: Method,
-        _message: &[u8],
-        _replica: &mut Replica,
+        message: &[u8],
+        replica: &mut Replica,
     ) -> Result<Streamed, Fatal> {
-        unreachable!("{method:?} takes one message")
+        Ok(match method {
+            Method::LeaseKeepAlive => self.take_keep_alive(now, place, message, replica),
+            method => unreachable!("{method:?} takes one message"),
+        })
     }
 
     /// A streaming call has sent its last message.
-    pub(super) fn half_close(&mut self, _place: Place) -> Streamed {
-        Streamed::Nothing
+    pub(super) fn half_close(&mut self, place: Place) -> Streamed {
+        self.half_close_keep_alive(place).unwrap_or(Streamed::Nothing)
     }
 
     /// A call is over before its answer was complete.
-    pub(super) fn cancel_call(&mut self, _place: Place) {}
+    pub(super) fn cancel_call(&mut self, place: Place) {
+        self.forget_keep_alive(place);
+    }
 
     /// A connection is gone, and its calls with it.
-    pub(super) fn cancel_calls_of(&mut self, _conn: ConnId) {}
+    pub(super) fn cancel_calls_of(&mut self, conn: ConnId) {
+        self.forget_keep_alives_of(conn);
+    }
 }

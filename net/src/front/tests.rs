@@ -6,6 +6,9 @@ mod node;
 // Calls that pass the whole store.
 mod whole;
 
+// The Lease service.
+mod lease;
+
 use std::time::Duration;
 
 use node::{Failure, Node};

@@ -288,7 +288,7 @@ impl Server {
     }
 
     /// Ends a call from our side before the caller did, and reports it if the caller knows of it.
-    fn abort(&mut self, id: CallId, status: &Status) {
+    pub fn abort(&mut self, id: CallId, status: &Status) {
         let announced = self.calls[id.0.slot()].stage == Stage::Announced;
         if self.finish(id, status) && announced {
             self.cancelled.push_back(id);

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::show::{Kv, Shown};
 use crate::error::ApiError;
+use crate::lease::record::Lease;
 use crate::request::{
-    Alarm, AlarmAction, AlarmKind, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange, Op, Put,
-    Range, SortOrder, SortTarget, Txn, Write,
+    Alarm, AlarmAction, AlarmKind, Compare, CompareResult, CompareTarget, DeleteRange, KeyRange,
+    LeaseCheckpoint, LeaseGrant, Op, Put, Range, SortOrder, SortTarget, Txn, Write,
 };
 use crate::types::LeaseId;
 
@@ -19,6 +20,7 @@ pub struct Model {
     revisions: Vec<Keys>,
     compacted: i64,
     alarms: BTreeSet<(u64, AlarmKind)>,
+    leases: BTreeMap<LeaseId, Lease>,
 }
 
 /// A transaction being executed; a single operation counts as one.
@@ -38,7 +40,12 @@ impl Open {
 
 impl Model {
     pub fn new() -> Model {
-        Model { revisions: vec![Keys::new()], compacted: -1, alarms: BTreeSet::new() }
+        Model {
+            revisions: vec![Keys::new()],
+            compacted: -1,
+            alarms: BTreeSet::new(),
+            leases: BTreeMap::new(),
+        }
     }
 
     pub fn revision(&self) -> i64 {
@@ -54,13 +61,17 @@ impl Model {
         &self.revisions[revision as usize - 1]
     }
 
+    pub fn leases(&self) -> &BTreeMap<LeaseId, Lease> {
+        &self.leases
+    }
+
     pub fn apply(&mut self, write: &Write<'_>) -> Result<Shown, ApiError> {
         let is_raised = |kind| self.alarms.iter().any(|(_, raised)| *raised == kind);
-        if is_raised(AlarmKind::Corrupt) && !matches!(write, Write::Alarm(_)) {
+        if is_raised(AlarmKind::Corrupt) && !matches!(write, Write::Alarm(_) | Write::LeaseCheckpoint(_)) {
             return Err(ApiError::Corrupt);
         }
         let grows = match write {
-            Write::Put(_) => true,
+            Write::Put(_) | Write::LeaseGrant(_) => true,
             Write::Txn(txn) => puts(txn),
             _ => false,
         };
@@ -68,7 +79,7 @@ impl Model {
             return Err(ApiError::NoSpace);
         }
         match write {
-            Write::Put(put) if put.lease != LeaseId::NONE => Err(ApiError::LeaseNotFound),
+            Write::Put(put) if !self.has_lease(put.lease) => Err(ApiError::LeaseNotFound),
             Write::Put(put) => {
                 self.check(&Op::Put(*put))?;
                 Ok(self.transact(|_, open| open.put(put)))
@@ -89,7 +100,38 @@ impl Model {
                 Ok(Shown::Compact { revision: self.revision() })
             }
             Write::Alarm(alarm) => Ok(self.alarm(alarm)),
+            Write::LeaseGrant(grant) => self.grant(*grant),
+            Write::LeaseRevoke(id) => {
+                self.leases.remove(id).ok_or(ApiError::LeaseNotFound)?;
+                self.transact(|_, open| open.revoke(*id));
+                Ok(Shown::LeaseRevoke { revision: self.revision() })
+            }
+            Write::LeaseCheckpoint(checkpoints) => {
+                for LeaseCheckpoint { id, remaining } in checkpoints {
+                    self.leases.entry(*id).and_modify(|lease| lease.remaining = *remaining);
+                }
+                Ok(Shown::LeaseCheckpoint { revision: self.revision() })
+            }
         }
+    }
+
+    fn grant(&mut self, grant: LeaseGrant) -> Result<Shown, ApiError> {
+        let LeaseGrant { id, ttl } = grant;
+        if id == LeaseId::NONE {
+            return Err(ApiError::LeaseNotFound);
+        }
+        if ttl > 9_000_000_000 {
+            return Err(ApiError::LeaseTtlTooLarge);
+        }
+        if self.leases.contains_key(&id) {
+            return Err(ApiError::LeaseExists);
+        }
+        self.leases.insert(id, Lease { ttl, remaining: 0 });
+        Ok(Shown::LeaseGrant { revision: self.revision(), id, ttl })
+    }
+
+    fn has_lease(&self, id: LeaseId) -> bool {
+        id == LeaseId::NONE || self.leases.contains_key(&id)
     }
 
     fn transact(&mut self, execute: impl FnOnce(&Model, &mut Open) -> Shown) -> Shown {
@@ -162,7 +204,7 @@ impl Model {
                 let keys = self.keys_at(self.revision());
                 if (put.ignore_value || put.ignore_lease) && !keys.contains_key(put.key) {
                     Err(ApiError::KeyNotFound)
-                } else if put.lease != LeaseId::NONE {
+                } else if !self.has_lease(put.lease) {
                     Err(ApiError::LeaseNotFound)
                 } else {
                     Ok(())
@@ -214,10 +256,21 @@ impl Open {
             Some(kv) if put.ignore_value => kv.value.clone(),
             _ => put.value.to_vec(),
         };
-        let kv = Kv { key: put.key.to_vec(), value, created, modified: main, version };
+        let lease = match &prev {
+            Some(kv) if put.ignore_lease => kv.lease,
+            _ => put.lease,
+        };
+        let kv = Kv { key: put.key.to_vec(), value, created, modified: main, version, lease };
         self.keys.insert(put.key.to_vec(), kv);
         self.changed = true;
         Shown::Put { revision: main, prev: prev.filter(|_| put.prev_kv) }
+    }
+
+    fn revoke(&mut self, id: LeaseId) -> Shown {
+        let before = self.keys.len();
+        self.keys.retain(|_, kv| kv.lease != id);
+        self.changed = self.keys.len() < before;
+        Shown::LeaseRevoke { revision: self.seen() }
     }
 
     fn delete(&mut self, delete: &DeleteRange<'_>) -> Shown {
@@ -250,7 +303,7 @@ fn holds(keys: &Keys, compare: &Compare<'_>) -> bool {
             CompareTarget::Version(given) => number(|kv| kv.version).cmp(&given),
             CompareTarget::Create(given) => number(|kv| kv.created).cmp(&given),
             CompareTarget::Mod(given) => number(|kv| kv.modified).cmp(&given),
-            CompareTarget::Lease(given) => 0.cmp(&given),
+            CompareTarget::Lease(given) => number(|kv| kv.lease.0).cmp(&given),
             CompareTarget::Value(given) => match kv {
                 Some(kv) => kv.value.as_slice().cmp(given),
                 None => return false,

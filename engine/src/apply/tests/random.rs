@@ -9,7 +9,7 @@ use crate::error::ApiError;
 use crate::mvcc::index::tests::pages::Random;
 use crate::request::{
     Alarm, AlarmAction, AlarmKind, Compact, Compare, CompareResult, CompareTarget, DeleteRange, Filter,
-    KeyRange, Op, Put, Range, RangeEnd, SortOrder, SortTarget, Txn, Write,
+    KeyRange, LeaseCheckpoint, LeaseGrant, Op, Put, Range, RangeEnd, SortOrder, SortTarget, Txn, Write,
 };
 use crate::types::LeaseId;
 
@@ -71,8 +71,23 @@ impl<'p> Maker<'p> {
         let (key, value) = (self.pool.key(&mut self.random), self.pool.value(&mut self.random));
         let (ignore_value, ignore_lease) = (self.one_in(6), self.one_in(8));
         let value = if ignore_value { &[][..] } else { value };
-        let lease = LeaseId(if !ignore_lease && self.one_in(40) { 5 } else { 0 });
+        let lease = if !ignore_lease && self.one_in(5) { self.lease() } else { LeaseId::NONE };
         Put { key, value, lease, prev_kv: self.one_in(2), ignore_value, ignore_lease }
+    }
+
+    /// Few, so that they exist at about half of the times they are asked for.
+    fn lease(&mut self) -> LeaseId {
+        LeaseId([7, -7, i64::MAX, 8, i64::MIN][self.random.below(5)])
+    }
+
+    fn grant(&mut self) -> LeaseGrant {
+        let ttl = [1, 60, -3, 9_000_000_000, 9_000_000_001][self.random.below(5)];
+        LeaseGrant { id: if self.one_in(20) { LeaseId::NONE } else { self.lease() }, ttl }
+    }
+
+    fn checkpoints(&mut self) -> Vec<LeaseCheckpoint> {
+        let count = self.random.below(4);
+        (0..count).map(|n| LeaseCheckpoint { id: self.lease(), remaining: 10 * n as i64 }).collect()
     }
 
     fn delete(&mut self) -> DeleteRange<'p> {
@@ -175,6 +190,9 @@ impl<'p> Maker<'p> {
                 Write::Compact(Compact { revision: self.near_revision(), physical: false })
             }
             12 if self.one_in(2) => Write::Alarm(self.alarm()),
+            13 if self.one_in(2) => Write::LeaseRevoke(self.lease()),
+            13 => Write::LeaseCheckpoint(self.checkpoints()),
+            14..16 => Write::LeaseGrant(self.grant()),
             _ => Write::Txn(self.checked_txn()),
         }
     }
@@ -223,6 +241,7 @@ fn run(seed: u64, commands: usize, slice_max: usize, evict_one_in: usize, reside
                 assert_eq!(answer, expected, "{what}");
             }
             check_published(&mut world, &model, model.revision(), pool.key(&mut maker.random));
+            check_leases(&mut world, &model);
             begin_reading(&mut world, &model, &mut readings, &mut maker);
         }
     }
@@ -250,6 +269,17 @@ fn check_published(world: &mut World, model: &Model, revision: i64, key: &[u8]) 
         world.read(|view| view.get(key)).map(|found| (found.created.0, found.modified.0, found.version));
     let expected = keys.get(key).map(|kv| (kv.created, kv.modified, kv.version));
     assert_eq!(found, expected, "{} at {revision}", key.escape_ascii());
+}
+
+/// The stored leases and what is attached to them are the model's.
+fn check_leases(world: &mut World, model: &Model) {
+    let keys = model.keys_at(model.revision());
+    for id in [7, -7, i64::MAX, 8, i64::MIN].map(LeaseId) {
+        let expected = model.leases().get(&id).copied();
+        assert_eq!(world.read(|view| view.lease(id)), expected, "lease {}", id.0);
+        let attached: Vec<_> = keys.values().filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect();
+        assert_eq!(world.lease_keys(id), attached, "keys of lease {}", id.0);
+    }
 }
 
 fn begin_reading(world: &mut World, model: &Model, readings: &mut Vec<Expected>, maker: &mut Maker<'_>) {
@@ -295,7 +325,7 @@ fn commands_and_reads_in_memory() {
 
 #[test]
 fn commands_and_reads_in_tiny_slices() {
-    let worlds = (100..140).map(|seed| run(seed, 120, 1 + seed as usize % 5, 0, 1 << 30));
+    let worlds = (100..140).map(|seed| run(seed, 160, 1 + seed as usize % 5, 0, 1 << 30));
     assert!(worlds.map(|world| world.stops).sum::<u64>() > 10_000);
 }
 

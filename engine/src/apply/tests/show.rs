@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::request::AlarmKind;
+use crate::types::LeaseId;
 
-/// A key-value pair. No lease: none can be granted yet.
+/// A key-value pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kv {
     pub key: Vec<u8>,
@@ -12,6 +13,7 @@ pub struct Kv {
     pub created: i64,
     pub modified: i64,
     pub version: i64,
+    pub lease: LeaseId,
 }
 
 /// An answer with its records read.
@@ -45,13 +47,25 @@ pub enum Shown {
         revision: i64,
         alarms: Vec<(u64, AlarmKind)>,
     },
+    LeaseGrant {
+        revision: i64,
+        id: LeaseId,
+        ttl: i64,
+    },
+    LeaseRevoke {
+        revision: i64,
+    },
+    LeaseCheckpoint {
+        revision: i64,
+    },
 }
 
-/// `key=value` and created.modified.version.
+/// `key=value` and created.modified.version, and the lease if there is one.
 impl fmt::Display for Kv {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Kv { key, value, created, modified, version } = self;
-        write!(f, " {}={} {created}.{modified}.{version}", key.escape_ascii(), value.escape_ascii())
+        let Kv { key, value, created, modified, version, lease } = self;
+        write!(f, " {}={} {created}.{modified}.{version}", key.escape_ascii(), value.escape_ascii())?;
+        if *lease == LeaseId::NONE { Ok(()) } else { write!(f, " of {}", lease.0) }
     }
 }
 
@@ -83,6 +97,9 @@ impl fmt::Display for Shown {
                 write!(f, "alarm@{revision}")?;
                 alarms.iter().try_for_each(|(member, kind)| write!(f, " {member}:{kind:?}"))
             }
+            Shown::LeaseGrant { revision, id, ttl } => write!(f, "grant@{revision} {} for {ttl}", id.0),
+            Shown::LeaseRevoke { revision } => write!(f, "revoke@{revision}"),
+            Shown::LeaseCheckpoint { revision } => write!(f, "checkpoint@{revision}"),
         }
     }
 }

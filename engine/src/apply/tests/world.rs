@@ -21,7 +21,7 @@ use crate::mvcc::view::View;
 use crate::mvcc::walk::Budget;
 use crate::request::{Range, Txn, Write};
 use crate::response::{DeleteAnswer, KvList, Kvs, OpAnswer, PutAnswer, RangeAnswer, Response, TxnAnswer};
-use crate::types::Seq;
+use crate::types::{LeaseId, Seq};
 
 /// The store, its disk, and what it has cost.
 pub struct World {
@@ -93,6 +93,19 @@ impl World {
                 Err(cold) => self.warm(cold),
             }
         }
+    }
+
+    /// The keys attached to a lease.
+    pub fn lease_keys(&mut self, id: LeaseId) -> Vec<Vec<u8>> {
+        self.read(|view| {
+            let mut keys = Vec::new();
+            let all = view.lease_keys(id, None, |key| {
+                keys.push(key.to_vec());
+                true
+            })?;
+            assert!(all);
+            Ok(keys)
+        })
     }
 
     pub fn begin(&mut self, write: &Write<'_>) -> Pending {
@@ -198,6 +211,9 @@ impl World {
             }
             Response::Compact { revision } => Shown::Compact { revision: revision.0 },
             Response::Alarm { revision, alarms } => Shown::Alarm { revision: revision.0, alarms },
+            Response::LeaseGrant { revision, id, ttl } => Shown::LeaseGrant { revision: revision.0, id, ttl },
+            Response::LeaseRevoke { revision, .. } => Shown::LeaseRevoke { revision: revision.0 },
+            Response::LeaseCheckpoint { revision, .. } => Shown::LeaseCheckpoint { revision: revision.0 },
         }
     }
 
@@ -267,6 +283,7 @@ impl World {
                         created: fields.create_revision,
                         modified: fields.mod_revision,
                         version: fields.version,
+                        lease: LeaseId(fields.lease),
                     };
                     return (kv, encoded_len(record.wire().len(), fields.value.len(), keys_only));
                 }

@@ -137,6 +137,13 @@ impl Node {
         more: &[(&'static str, &str)],
         request: &impl Message,
     ) -> u32 {
+        let stream = self.open_stream(client, path, more);
+        self.push(client, stream, request, true);
+        stream
+    }
+
+    /// Begins a call and returns its stream.
+    pub fn open_stream(&mut self, client: usize, path: &str, more: &[(&'static str, &str)]) -> u32 {
         let Client { encoder, next_stream, streams, .. } = &mut self.clients[client];
         let stream = *next_stream;
         *next_stream += 2;
@@ -148,14 +155,40 @@ impl Node {
             ("content-type", b"application/grpc"),
         ];
         fields.extend(more.iter().map(|(name, value)| (*name, value.as_bytes())));
-        let (mut block, mut message, mut out) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut block, mut out) = (Vec::new(), Vec::new());
         encoder.encode(&fields, &mut block);
         frame::put(&mut out, kind::HEADERS, flag::END_HEADERS, stream, &block);
-        grpc::frame::put(&mut message, false, |out| request.encode(out).expect("a vector grows"));
-        frame::put(&mut out, kind::DATA, flag::END_STREAM, stream, &message);
         streams.insert(stream, Stream::default());
         self.feed(client, &out);
         stream
+    }
+
+    /// Sends a message of a call, the last one if `ends`.
+    pub fn push(&mut self, client: usize, stream: u32, request: &impl Message, ends: bool) {
+        let (mut message, mut out) = (Vec::new(), Vec::new());
+        grpc::frame::put(&mut message, false, |out| request.encode(out).expect("a vector grows"));
+        frame::put(&mut out, kind::DATA, if ends { flag::END_STREAM } else { 0 }, stream, &message);
+        self.feed(client, &out);
+    }
+
+    /// Ends the messages of a call.
+    pub fn half_close(&mut self, client: usize, stream: u32) {
+        let mut out = Vec::new();
+        frame::put(&mut out, kind::DATA, flag::END_STREAM, stream, &[]);
+        self.feed(client, &out);
+    }
+
+    /// Takes the messages that came back so far.
+    pub fn messages<M: Message + Default>(&mut self, client: usize, stream: u32) -> Vec<M> {
+        let data = std::mem::take(&mut self.stream(client, stream).data);
+        let (mut rest, mut messages) = (&data[..], Vec::new());
+        while let Some((prefix, behind)) = rest.split_first_chunk::<5>() {
+            let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+            messages.push(M::decode(&behind[..len]).unwrap());
+            rest = &behind[len..];
+        }
+        assert!(rest.is_empty(), "a message is cut short");
+        messages
     }
 
     /// Resets a call.
@@ -204,7 +237,7 @@ impl Node {
         let Node { replica, front, .. } = self;
         let mut moved = front.has_slices();
         replica.turn(self.now).unwrap();
-        front.run_slices(replica).unwrap();
+        front.run_slices(self.now, replica).unwrap();
         while let Some(event) = replica.poll_event() {
             front.on_event(self.now, event, replica).unwrap();
             moved = true;
