@@ -21,6 +21,8 @@ pub mod stall;
 
 /// Watchers under load.
 pub mod watch;
+/// The way out: snapshots that etcd serves.
+pub mod snapshot;
 
 /// What a first start costs.
 pub mod start;

@@ -37,6 +37,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::error::ApiError;
+use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, Replica};
 
 use crate::api::Refusal;
@@ -44,6 +45,7 @@ use crate::api::cluster::Member;
 use crate::api::encoder::Encoder;
 use crate::api::header::Origin;
 use crate::api::route::{self, Kind, Method};
+use crate::api::snapshot::Snapshot;
 use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
@@ -98,6 +100,15 @@ enum Waiting {
     Outside(u64),
 }
 
+/// An answer on its way out.
+#[derive(Debug)]
+enum Outgoing {
+    /// One message.
+    Message(Encoder),
+    /// Many.
+    Snapshot(Box<Snapshot>),
+}
+
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -130,7 +141,9 @@ pub struct Front {
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
     /// Answers on their way out.
-    answers: BTreeMap<(u64, u64), Encoder>,
+    answers: BTreeMap<(u64, u64), Outgoing>,
+    /// What is left of this turn for streams of messages.
+    stream_budget: Budget,
     /// Streams that keep leases alive.
     keep_alives: BTreeMap<(u64, u64), KeepAlive>,
     watches: Watches,
@@ -153,6 +166,7 @@ impl Front {
             waiting: Slab::default(),
             tasks: VecDeque::new(),
             answers: BTreeMap::new(),
+            stream_budget: Budget(0),
             keep_alives: BTreeMap::new(),
             dirty: Vec::new(),
             outside: VecDeque::new(),
@@ -485,7 +499,7 @@ impl Front {
 
 /// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
 fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Encoder>,
+    answers: &mut BTreeMap<(u64, u64), Outgoing>,
     conn: ConnId,
     keep: impl Fn(grpc::CallId) -> bool,
 ) {

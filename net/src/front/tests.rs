@@ -3,6 +3,9 @@
 // The member and its clients.
 mod node;
 
+// Calls that pass the whole store.
+mod whole;
+
 // The Lease service.
 mod lease;
 // Watch streams.

@@ -113,6 +113,11 @@ impl std::fmt::Debug for Conn {
 }
 
 impl Conn {
+    /// Waits so long for an answer, where one may take longer than [`ANSWER_MAX`].
+    pub fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
+        self.writer.set_read_timeout(Some(patience))
+    }
+
     /// Connects and sends the preface; the server may send as much as it likes.
     pub fn open(address: SocketAddr) -> io::Result<Conn> {
         let mut writer = TcpStream::connect(address)?;
