@@ -19,10 +19,10 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
-/// Watchers under load.
-pub mod watch;
 /// The way out: snapshots that etcd serves.
 pub mod snapshot;
+/// Watchers under load.
+pub mod watch;
 
 /// What a first start costs.
 pub mod start;

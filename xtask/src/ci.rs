@@ -70,9 +70,12 @@ fn against_etcd() -> bool {
     let process = |what: &str| rig("process", "kontiki-tests", "process", &[what.to_owned()]).run();
     diff("cases", &[])
         && diff("generated", &["--cases", GENERATED_CALLS])
-        && ["flags", "hostile", "h2spec", "floods", "kill9", "copies", "power", "stall", "watch", "snapshot", "race"]
-            .into_iter()
-            .all(process)
+        && [
+            "flags", "hostile", "h2spec", "floods", "kill9", "copies", "power", "stall", "watch", "snapshot",
+            "race",
+        ]
+        .into_iter()
+        .all(process)
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
 }
 

@@ -11,7 +11,8 @@ use kontiki_tests::server::Binary;
 
 /// What there is to check.
 const CHECKS: [&str; 12] = [
-    "kill9", "copies", "power", "stall", "watch", "snapshot", "start", "race", "flags", "hostile", "h2spec", "floods",
+    "kill9", "copies", "power", "stall", "watch", "snapshot", "start", "race", "flags", "hostile", "h2spec",
+    "floods",
 ];
 
 const USAGE: &str = "\
