@@ -1,37 +1,39 @@
 //! One client connection: bytes from the socket into the front, answers out.
 //!
-//! Receives and sends go straight to the socket and wait on the ring only when it would block. All connections of an
+//! Receives and sends go straight to the socket and wait only when it would block. All connections of an
 //! executor share one read buffer, because what is received is handled before anything else runs; only the
 //! beginning of an incomplete frame is kept per connection.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::net::Shutdown;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::replica::Fatal;
 use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::{TcpListener, TcpStream};
 use net::front::ConnId;
 use net::http::endpoints::Port;
-use net::http::{io::Rewind, io::Stream, serve};
+use net::http::{io as transport, serve};
 
 use crate::http::Checks;
 use crate::node::{Cores, Node};
+use crate::runtime::{Listener, Runtime, Stream};
 use crate::wake::{Wake, yield_once};
 
 /// What an HTTP/2 client says first; anything else is HTTP/1.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// After a failed accept, which the system could repeat for ever.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// A connection and how it is written.
 pub struct Conn {
     id: ConnId,
-    stream: RefCell<TcpStream>,
+    stream: RefCell<Stream>,
     /// A task waits for the socket to take more.
     blocked: Cell<bool>,
     /// The connection ends once its output has gone.
@@ -43,37 +45,36 @@ pub struct Conn {
 }
 
 /// Accepts connections until the process ends.
-pub async fn accept(node: Rc<Node>, listener: TcpListener, port: Rc<Port>) {
+pub async fn accept(node: Rc<Node>, listener: Listener, port: Rc<Port>) {
     loop {
         match listener.accept().await {
             Ok(stream) if node.draining.get() => drop(stream),
             Ok(stream) => {
-                let (node, port) = (Rc::clone(&node), Rc::clone(&port));
-                glommio::spawn_local(async move {
+                let (runtime, node, port) = (node.runtime, Rc::clone(&node), Rc::clone(&port));
+                runtime.spawn_local(async move {
                     // Errors are the client's: it vanished or spoke nonsense, and it was told so.
                     let _ = serve_stream(node, stream, port).await;
-                })
-                .detach();
+                });
             }
             Err(error) => {
                 node.log.warn("failed to accept a client connection", &[("error", &error.to_string())]);
-                glommio::timer::sleep(std::time::Duration::from_millis(100)).await;
+                node.runtime.sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
 /// Takes connections of would-be peers and closes them: a single member has none.
-pub async fn turn_away(listener: TcpListener) {
+pub async fn turn_away(runtime: Runtime, listener: Listener) {
     loop {
         if listener.accept().await.is_err() {
-            glommio::timer::sleep(std::time::Duration::from_millis(100)).await;
+            runtime.sleep(ACCEPT_PAUSE).await;
         }
     }
 }
 
-async fn serve_stream(node: Rc<Node>, mut stream: TcpStream, port: Rc<Port>) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn serve_stream(node: Rc<Node>, mut stream: Stream, port: Rc<Port>) -> io::Result<()> {
+    stream.set_nodelay()?;
     let mut head = Vec::new();
     while head.len() < PREFACE.len() && PREFACE.starts_with(&head) {
         let mut chunk = [0; 4096];
@@ -85,11 +86,11 @@ async fn serve_stream(node: Rc<Node>, mut stream: TcpStream, port: Rc<Port>) -> 
     if head.starts_with(PREFACE) {
         return serve_http2(node, stream, head).await;
     }
-    let io = Rewind::new(Bytes::from(head), Stream(stream));
+    let io = transport::Rewind::new(Bytes::from(head), transport::Stream(stream));
     serve::serve(io, &port, &Checks { node }).await.map_err(io::Error::other)
 }
 
-async fn serve_http2(node: Rc<Node>, stream: TcpStream, head: Vec<u8>) -> io::Result<()> {
+async fn serve_http2(node: Rc<Node>, stream: Stream, head: Vec<u8>) -> io::Result<()> {
     let conn = {
         let mut cores = node.cores.borrow_mut();
         let id = cores.front.accept(Instant::now());
@@ -174,7 +175,8 @@ impl Conn {
         if self.send(&mut context, cores)? {
             self.blocked.set(true);
             let (conn, node) = (Rc::clone(self), Rc::clone(node));
-            glommio::spawn_local(async move { conn.send_blocked(&node).await }).detach();
+            let runtime = node.runtime;
+            runtime.spawn_local(async move { conn.send_blocked(&node).await });
         } else if self.finished.get() || node.draining.get() && cores.front.is_drained(self.id) {
             self.shut();
         }
@@ -230,9 +232,6 @@ impl Conn {
     /// Closes both directions: the reader wakes up to the end of its stream.
     fn shut(&self) {
         self.finished.set(true);
-        let stream = self.stream.borrow();
-        let shutdown = pin!(stream.shutdown(Shutdown::Both));
-        // It never waits; an error means that the peer was faster.
-        let _ = shutdown.poll(&mut Context::from_waker(Waker::noop()));
+        self.stream.borrow().shut();
     }
 }

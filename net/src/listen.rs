@@ -37,7 +37,12 @@ impl Listener {
         address.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
     }
 
-    /// Hands it to the executor this is called on.
+    /// For an executor that polls it; accepting from it never blocks.
+    pub fn into_std(self) -> std::net::TcpListener {
+        self.0.into()
+    }
+
+    /// Hands it to the glommio executor this is called on.
     pub fn into_glommio(self) -> TcpListener {
         let descriptor = self.0.into_raw_fd();
         // SAFETY: the descriptor is a listening TCP socket that nobody else owns; glommio closes it.
@@ -45,7 +50,7 @@ impl Listener {
     }
 }
 
-/// Hands one end of a socket pair to the executor this is called on.
+/// Hands one end of a socket pair to the glommio executor this is called on.
 pub fn unix_into_glommio(socket: std::os::unix::net::UnixStream) -> UnixStream {
     let descriptor = socket.into_raw_fd();
     // SAFETY: the descriptor is a connected stream socket that nobody else owns; glommio closes it.

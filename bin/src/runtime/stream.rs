@@ -1,0 +1,100 @@
+//! Sockets that listen and sockets that are connected, of either driver.
+
+use std::io;
+use std::net::Shutdown;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use socket2::SockRef;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+/// Takes connections.
+#[derive(Debug)]
+pub enum Listener {
+    /// Of io_uring.
+    Ring(glommio::net::TcpListener),
+    /// Of epoll.
+    Portable(tokio::net::TcpListener),
+}
+
+impl Listener {
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Ring(listener) => Ok(Stream::Ring(listener.accept().await?)),
+            Listener::Portable(listener) => Ok(Stream::Portable(listener.accept().await?.0)),
+        }
+    }
+}
+
+/// A connection. Reads and writes go straight to the socket, and wait only when it would block.
+#[derive(Debug)]
+pub enum Stream {
+    /// Of io_uring.
+    Ring(glommio::net::TcpStream),
+    /// Of epoll.
+    Portable(tokio::net::TcpStream),
+}
+
+impl Stream {
+    /// Lets small writes leave at once.
+    pub fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Stream::Ring(stream) => Ok(stream.set_nodelay(true)?),
+            Stream::Portable(stream) => stream.set_nodelay(true),
+        }
+    }
+
+    /// Closes both directions: whoever reads here finds the end of the stream.
+    pub fn shut(&self) {
+        // An error means that the peer was faster.
+        let _ = match self {
+            Stream::Ring(stream) => {
+                // It never waits.
+                pin!(stream.shutdown(Shutdown::Both)).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+            }
+            Stream::Portable(stream) => SockRef::from(stream).shutdown(Shutdown::Both).is_ok(),
+        };
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Ring(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Portable(stream) => {
+                let mut buffer = ReadBuf::new(buffer);
+                ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+                Poll::Ready(Ok(buffer.filled().len()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Ring(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Portable(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Ring(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Portable(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Ring(stream) => Pin::new(stream).poll_close(context),
+            Stream::Portable(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
