@@ -28,6 +28,9 @@ pub mod race;
 /// Requests that crash or hang etcd.
 pub mod hostile;
 
+/// Hosts without io_uring.
+pub mod refused;
+
 /// Command lines, signals and directories.
 pub mod flags;
 

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, stall, start};
+use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, refused, stall, start};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|start|race|flags|hostile [options]
+usage: process kill9|copies|power|stall|start|race|flags|hostile|refused [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
+  --driver NAME    the server's driver, io_uring or portable; default: its own choice
   --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
   --images N       the same for power
   --full           200 kills, 50 copies, 200 images, 1000000 transactions
@@ -26,6 +27,7 @@ const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
 struct Options {
     check: String,
     subject: Option<String>,
+    driver: Option<String>,
     count: Option<u64>,
     seed: Option<u64>,
     full: bool,
@@ -33,7 +35,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = match parse(std::env::args().skip(1)) {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    if let Some((refused::LAUNCHER, rest)) =
+        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        eprintln!("{}", refused::refuse_and_exec(rest));
+        return ExitCode::from(2);
+    }
+    let options = match parse(arguments.into_iter()) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
@@ -44,13 +53,14 @@ fn main() -> ExitCode {
         Some(path) => Binary::at("subject", Path::new(path), "check the path"),
         None => Binary::subject(),
     };
-    let subject = match subject {
+    let mut subject = match subject {
         Ok(subject) => subject,
         Err(error) => {
             eprintln!("process: {error}");
             return ExitCode::from(2);
         }
     };
+    subject.flags.extend(options.driver.iter().map(|driver| format!("--kontiki-driver={driver}")));
     let count = |counts: [u64; 2]| options.count.unwrap_or(counts[usize::from(options.full)]);
     let seed = options.seed.unwrap_or(1);
     let start = Instant::now();
@@ -61,6 +71,7 @@ fn main() -> ExitCode {
         "stall" => stall::run(&subject),
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
+        "refused" => refused::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
     };
@@ -83,9 +94,10 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile" => {
+            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile" | "refused" => {
                 options.check = arg
             }
+            "--driver" => options.driver = Some(value()?),
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),
