@@ -74,9 +74,11 @@ pub async fn turn_away(runtime: Runtime, listener: Listener) {
 }
 
 async fn serve_stream(node: Rc<Node>, mut stream: Stream, port: Rc<Port>) -> io::Result<()> {
-    stream.set_nodelay()?;
+    stream.set_nodelay();
     let mut head = Vec::new();
-    while head.len() < PREFACE.len() && PREFACE.starts_with(&head) {
+    // Nobody speaks gRPC to a port of metrics.
+    let may_be_grpc = matches!(*port, Port::Client(_));
+    while may_be_grpc && head.len() < PREFACE.len() && PREFACE.starts_with(&head) {
         let mut chunk = [0; 4096];
         match poll_fn(|context| Pin::new(&mut stream).poll_read(context, &mut chunk)).await? {
             0 => return Ok(()),

@@ -80,7 +80,7 @@ impl Runtime {
     pub fn listen(self, socket: net::listen::Listener) -> io::Result<Listener> {
         match self {
             Runtime::Ring => Ok(Listener::Ring(socket.into_glommio())),
-            Runtime::Portable => portable::listen(socket.into_std()),
+            Runtime::Portable => portable::listen(socket.into_std()?),
         }
     }
 }

@@ -28,7 +28,6 @@ use net::front::{self, Front};
 use net::grpc;
 use net::http::access::Access;
 use net::http::endpoints::Port;
-use net::listen::Listener;
 use tuning::profile::Profile;
 
 use crate::config::{Allowed, Config};
@@ -45,7 +44,7 @@ use crate::signals::{Signal, Signals};
 use crate::url::Url;
 use crate::{bootstrap, datadir, version};
 use driver::Choice;
-use listen::bind;
+use listen::{Bound, bind};
 
 /// How long clients may take to finish their calls after a signal.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -88,11 +87,12 @@ struct Prepared {
     profile: Profile,
     cluster_id: u64,
     member_id: u64,
-    listeners: Vec<(Url, Listener)>,
+    listeners: Vec<Bound>,
     /// Where the executor may need one.
     pulse: Option<Pulse>,
     /// Other members do not connect yet, but the ports are ours.
-    peer_listeners: Vec<(Url, Listener)>,
+    peer_listeners: Vec<Bound>,
+    metrics_listeners: Vec<Bound>,
 }
 
 fn start(config: &Config, log: &Logger) -> Result<Signal, Failure> {
@@ -115,6 +115,7 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
     config.log_start(log, initialized);
     let listeners = bind(&config.listen_client_urls, config)?;
     let peer_listeners = bind(&config.listen_peer_urls, config)?;
+    let metrics_listeners = bind(&config.listen_metrics_urls, config)?;
     let wal_dir = config.wal_dir.as_deref();
     let mut dir = match inspection.found {
         Found::Ours(_) => DataDir::open(&config.data_dir, wal_dir, LOCK_WAIT),
@@ -155,6 +156,7 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
         listeners,
         pulse,
         peer_listeners,
+        metrics_listeners,
     })
 }
 
@@ -209,6 +211,7 @@ async fn serve(
         listeners,
         pulse,
         peer_listeners,
+        metrics_listeners,
         ..
     } = prepared;
     let replica: Replica = opened.replica;
@@ -232,23 +235,25 @@ async fn serve(
     );
     let access =
         Access { hosts: allowed(&config.host_whitelist), tls: false, origins: allowed(&config.cors) };
-    let port = Rc::new(Port::Client(access));
-    let mut addresses = Vec::new();
-    for (url, listener) in listeners {
-        addresses.push(listener.local_address().map_or_else(|_| url.address().to_owned(), |a| a.to_string()));
-        let listener = runtime.listen(listener).map_err(cannot_listen)?;
-        runtime.spawn_local(conn::accept(Rc::clone(&node), listener, Rc::clone(&port)));
-    }
-    for (_, listener) in peer_listeners {
+    // Names of sockets go when this ends.
+    let mut names = Vec::new();
+    let client_addresses = accept(&node, Port::Client(access), listeners, &mut names)?;
+    let metrics_addresses = accept(&node, Port::Metrics, metrics_listeners, &mut names)?;
+    for Bound { address, listener, name } in peer_listeners {
+        names.extend(name);
         let listener = runtime.listen(listener).map_err(cannot_listen)?;
         runtime.spawn_local(conn::turn_away(runtime, listener));
+        log.info("serving peer traffic", &[("address", &address)]);
+    }
+    for address in &metrics_addresses {
+        log.info("serving metrics", &[("address", address)]);
     }
     // Ready means that a linearizable read is answered.
     while node.read_outside().await.is_err() {
         runtime.sleep(Duration::from_millis(1)).await;
     }
     log.info("ready to serve client requests", &[]);
-    for address in &addresses {
+    for address in &client_addresses {
         log.info(
             "serving client traffic insecurely; this is strongly discouraged!",
             &[("traffic", &"grpc+http"), ("address", address)],
@@ -270,6 +275,24 @@ async fn serve(
     node.stop(DRAIN, STOP).await;
     log.info("closed etcd server", &[("name", &config.name)]);
     Ok(signal)
+}
+
+/// Accepts connections on `listeners`; gives their addresses.
+fn accept(
+    node: &Rc<Node>,
+    port: Port,
+    listeners: Vec<Bound>,
+    names: &mut Vec<listen::Name>,
+) -> Result<Vec<String>, Failure> {
+    let port = Rc::new(port);
+    let mut addresses = Vec::new();
+    for Bound { address, listener, name } in listeners {
+        names.extend(name);
+        addresses.push(address);
+        let listener = node.runtime.listen(listener).map_err(cannot_listen)?;
+        node.runtime.spawn_local(conn::accept(Rc::clone(node), listener, Rc::clone(&port)));
+    }
+    Ok(addresses)
 }
 
 fn tell_systemd(log: &Logger, state: State) {

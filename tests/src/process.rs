@@ -31,6 +31,9 @@ pub mod hostile;
 /// Hosts without io_uring.
 pub mod refused;
 
+/// What can be listened on.
+pub mod ports;
+
 /// Command lines, signals and directories.
 pub mod flags;
 

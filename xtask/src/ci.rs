@@ -78,7 +78,7 @@ fn against_etcd() -> bool {
         && process(&["flags"])
         && process(&["refused"])
         && DRIVERS.into_iter().all(|driver| {
-            let checks = ["hostile", "kill9", "copies", "power", "stall", "race"];
+            let checks = ["ports", "hostile", "kill9", "copies", "power", "stall", "race"];
             checks.into_iter().all(|check| process(&[check, "--driver", driver]))
         })
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()

@@ -225,7 +225,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
             "Serve profiles."),
         row("metrics", Text, "basic", NotBuilt("there are no histograms of gRPC handling times"),
             "Detail of the metrics: basic, or extensive for histograms of gRPC handling times."),
-        row("listen-metrics-urls", Urls, "", NotBuilt("metrics and health stay on the client URLs"),
+        row("listen-metrics-urls", Urls, "", Works,
             "URLs to listen on for metrics and health only."),
         row("warning-apply-duration", Span, "100ms", NotBuilt("slow applies are not reported"),
             "Warn of requests that take longer to apply."),

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
+use net::listen::StdListener;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::runtime::{Builder, LocalOptions};
 use tuning::profile::Profile;
@@ -49,6 +50,9 @@ pub(super) async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T +
     }
 }
 
-pub(super) fn listen(socket: std::net::TcpListener) -> io::Result<Listener> {
-    tokio::net::TcpListener::from_std(socket).map(Listener::Portable)
+pub(super) fn listen(socket: StdListener) -> io::Result<Listener> {
+    match socket {
+        StdListener::Tcp(socket) => tokio::net::TcpListener::from_std(socket).map(Listener::Portable),
+        StdListener::Unix(socket) => tokio::net::UnixListener::from_std(socket).map(Listener::PortableUnix),
+    }
 }

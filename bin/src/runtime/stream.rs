@@ -7,15 +7,17 @@ use std::task::{Context, Poll, Waker, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use socket2::SockRef;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncWrite as _, ReadBuf};
 
 /// Takes connections.
 #[derive(Debug)]
 pub enum Listener {
-    /// Of io_uring.
+    /// Of io_uring, whatever its address is.
     Ring(glommio::net::TcpListener),
     /// Of epoll.
     Portable(tokio::net::TcpListener),
+    /// Of epoll, with a name in the file system.
+    PortableUnix(tokio::net::UnixListener),
 }
 
 impl Listener {
@@ -24,6 +26,7 @@ impl Listener {
         match self {
             Listener::Ring(listener) => Ok(Stream::Ring(listener.accept().await?)),
             Listener::Portable(listener) => Ok(Stream::Portable(listener.accept().await?.0)),
+            Listener::PortableUnix(listener) => Ok(Stream::PortableUnix(listener.accept().await?.0)),
         }
     }
 }
@@ -31,19 +34,23 @@ impl Listener {
 /// A connection. Reads and writes go straight to the socket, and wait only when it would block.
 #[derive(Debug)]
 pub enum Stream {
-    /// Of io_uring.
+    /// Of io_uring, whatever its address is.
     Ring(glommio::net::TcpStream),
     /// Of epoll.
     Portable(tokio::net::TcpStream),
+    /// Of epoll, through a name in the file system.
+    PortableUnix(tokio::net::UnixStream),
 }
 
 impl Stream {
     /// Lets small writes leave at once.
-    pub fn set_nodelay(&self) -> io::Result<()> {
-        match self {
-            Stream::Ring(stream) => Ok(stream.set_nodelay(true)?),
-            Stream::Portable(stream) => stream.set_nodelay(true),
-        }
+    pub fn set_nodelay(&self) {
+        // A socket in the file system knows no delay, and that the peer is gone is found by the first read.
+        let _ = match self {
+            Stream::Ring(stream) => stream.set_nodelay(true).is_ok(),
+            Stream::Portable(stream) => stream.set_nodelay(true).is_ok(),
+            Stream::PortableUnix(_) => true,
+        };
     }
 
     /// Closes both directions: whoever reads here finds the end of the stream.
@@ -55,6 +62,7 @@ impl Stream {
                 pin!(stream.shutdown(Shutdown::Both)).poll(&mut Context::from_waker(Waker::noop())).is_ready()
             }
             Stream::Portable(stream) => SockRef::from(stream).shutdown(Shutdown::Both).is_ok(),
+            Stream::PortableUnix(stream) => SockRef::from(stream).shutdown(Shutdown::Both).is_ok(),
         };
     }
 }
@@ -67,13 +75,21 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Ring(stream) => Pin::new(stream).poll_read(context, buffer),
-            Stream::Portable(stream) => {
-                let mut buffer = ReadBuf::new(buffer);
-                ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
-                Poll::Ready(Ok(buffer.filled().len()))
-            }
+            Stream::Portable(stream) => poll_read(stream, context, buffer),
+            Stream::PortableUnix(stream) => poll_read(stream, context, buffer),
         }
     }
+}
+
+/// tokio's way to read, in that of `futures`.
+fn poll_read<S: tokio::io::AsyncRead + Unpin>(
+    stream: &mut S,
+    context: &mut Context<'_>,
+    buffer: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
 }
 
 impl AsyncWrite for Stream {
@@ -81,6 +97,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Ring(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Portable(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::PortableUnix(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -88,6 +105,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Ring(stream) => Pin::new(stream).poll_flush(context),
             Stream::Portable(stream) => Pin::new(stream).poll_flush(context),
+            Stream::PortableUnix(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -95,6 +113,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Ring(stream) => Pin::new(stream).poll_close(context),
             Stream::Portable(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::PortableUnix(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

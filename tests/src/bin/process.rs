@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, refused, stall, start};
+use kontiki_tests::process::{copies, flags, hostile, kill9, ports, power, race, refused, stall, start};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|start|race|flags|hostile|refused [options]
+usage: process kill9|copies|power|stall|start|race|flags|hostile|refused|ports [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --driver NAME    the server's driver, io_uring or portable; default: its own choice
   --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         "stall" => stall::run(&subject),
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
+        "ports" => ports::run(&subject),
         "refused" => refused::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
@@ -94,9 +95,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile" | "refused" => {
-                options.check = arg
-            }
+            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile" | "refused"
+            | "ports" => options.check = arg,
             "--driver" => options.driver = Some(value()?),
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),

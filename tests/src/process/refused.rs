@@ -124,3 +124,31 @@ fn refuse_memory() -> std::io::Result<()> {
     let _ = remove_capability_from_bounding_set(CapabilitySet::IPC_LOCK);
     Ok(setrlimit(Resource::Memlock, Rlimit { current: Some(0), maximum: Some(0) })?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::scratch::workspace;
+
+    /// The names that a profile of a container runtime allows without a condition, or with one.
+    #[test]
+    fn the_profile_allows_io_uring_and_names_nothing_twice() {
+        let text = std::fs::read(workspace().join("tuning/host/seccomp.json")).unwrap();
+        let profile: serde_json::Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(profile["defaultAction"], "SCMP_ACT_ERRNO");
+        let rules = profile["syscalls"].as_array().unwrap();
+        let free = rules.iter().filter(|rule| rule["action"] == "SCMP_ACT_ALLOW" && rule["args"].is_null());
+        let names: Vec<&str> = free
+            .flat_map(|rule| rule["names"].as_array().unwrap())
+            .map(|name| name.as_str().unwrap())
+            .collect();
+        let set: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(set.len(), names.len());
+        for name in
+            ["io_uring_setup", "io_uring_enter", "io_uring_register", "epoll_wait", "fdatasync", "mlock"]
+        {
+            assert!(set.contains(name), "{name}");
+        }
+    }
+}
