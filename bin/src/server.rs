@@ -263,50 +263,41 @@ fn may_map(dir: &DataDir) -> Result<bool, String> {
 }
 
 async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepared) -> Signal {
-    let Prepared {
-        opened,
-        dir,
-        disks,
-        recorder,
-        profile,
-        mode,
-        cluster_id,
-        member_id,
-        listeners,
-        pulse,
-        peer_listeners,
-    } = prepared;
-    let replica: Replica = opened.replica;
-    let synced = !config.unsafe_no_fsync && mode != LogMode::Fdatasync;
-    let log_files = match profile.driver.value {
-        Driver::Ring => LogFiles::Direct(DmaLog::new(dir.log_dir().to_owned(), synced, recorder)),
+    let member_id = prepared.member_id;
+    let replica: Replica = prepared.opened.replica;
+    let synced = !config.unsafe_no_fsync && prepared.mode != LogMode::Fdatasync;
+    let log_files = match prepared.profile.driver.value {
+        Driver::Ring => {
+            let log_dir = prepared.dir.log_dir().to_owned();
+            LogFiles::Direct(DmaLog::new(log_dir, synced, prepared.recorder))
+        }
         Driver::Portable => LogFiles::Cached,
     };
+    let front = Front::new(front_config(config, member_id));
     let about = crate::metrics::about(config, member_id);
-    let node =
-        Node::new(replica, Front::new(front_config(config, member_id)), log.clone(), log_files, disks, about);
+    let node = Node::new(replica, front, log.clone(), log_files, prepared.disks, about);
     glommio::spawn_local(Rc::clone(&node).run_turns()).detach();
-    glommio::spawn_local(Rc::clone(&node).run_clock(pulse.beat())).detach();
-    glommio::spawn_local(pulse.listen()).detach();
+    glommio::spawn_local(Rc::clone(&node).run_clock(prepared.pulse.beat())).detach();
+    glommio::spawn_local(prepared.pulse.listen()).detach();
     node.ring();
     log.info(
         "starting etcd server",
         &[
             ("local-member-id", &format!("{member_id:x}")),
-            ("cluster-id", &format!("{cluster_id:x}")),
-            ("replayed-entries", &opened.replayed),
+            ("cluster-id", &format!("{:x}", prepared.cluster_id)),
+            ("replayed-entries", &prepared.opened.replayed),
         ],
     );
     let access =
         Access { hosts: allowed(&config.host_whitelist), tls: false, origins: allowed(&config.cors) };
     let port = Rc::new(Port::Client(access));
     let mut addresses = Vec::new();
-    for (url, listener) in listeners {
+    for (url, listener) in prepared.listeners {
         addresses.push(listener.local_address().map_or_else(|_| url.address().to_owned(), |a| a.to_string()));
         let listener = listener.into_glommio();
         glommio::spawn_local(conn::accept(Rc::clone(&node), listener, Rc::clone(&port))).detach();
     }
-    for (_, listener) in peer_listeners {
+    for (_, listener) in prepared.peer_listeners {
         glommio::spawn_local(conn::turn_away(listener.into_glommio())).detach();
     }
     // Ready means that a linearizable read is answered.
