@@ -19,9 +19,10 @@ const LAYERS: [Layer; 5] = [
 
 /// The drivers: short loops that own the executor, sockets, files and the clock, and feed the cores. No wall stands
 /// in them. A new one is added here on purpose.
-const DRIVERS: [&str; 9] = [
+const DRIVERS: [&str; 10] = [
     "engine/src/disk/dma.rs",
     "engine/src/disk/file.rs",
+    "engine/src/disk/peek.rs",
     "net/src/listen.rs",
     "bin/src/node.rs",
     "bin/src/conn.rs",
