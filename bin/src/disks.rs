@@ -1,7 +1,7 @@
 //! How the state core's disk operations are carried out: log blocks by the driver of this run, all else by blocking calls
 //! on background threads.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -92,6 +92,11 @@ impl Disks {
         let outcome = work(&mut *disk);
         self.idle.lock().expect("nobody panics with it").push(disk);
         outcome
+    }
+
+    /// The data directory.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// What a cold read waits for before it goes to the disk.

@@ -9,10 +9,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use engine::disk::{Op, Outcome, Owner, Token};
+use bytes::Bytes;
+use engine::disk::peek::{self, Peeked, Peeks};
+use engine::disk::{FileName, Op, Outcome, Output, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
@@ -43,6 +46,9 @@ const TICK_MIN: Duration = Duration::from_millis(2);
 /// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
 
+/// Cold reads of one turn that may be answered out of the page cache: a millisecond of them.
+const PEEKS_MAX: usize = 512;
+
 /// The state core.
 pub struct Node {
     pub(crate) runtime: Runtime,
@@ -56,6 +62,8 @@ pub struct Node {
     wake: Wake,
     log_files: LogFiles,
     disks: Disks,
+    /// Cold reads that need not wait.
+    peeks: RefCell<Peeks>,
     /// Background threads that cold reads may have.
     cold_reads: Semaphore,
     /// Reads for HTTP checks that are under way.
@@ -110,6 +118,7 @@ impl Node {
             read_buffer: RefCell::new(vec![0; READ_BUFFER]),
             wake: Wake::default(),
             log_files,
+            peeks: RefCell::new(Peeks::new(disks.root().to_owned())),
             disks,
             cold_reads: Semaphore::new(COLD_READS_MAX),
             outside: RefCell::default(),
@@ -179,10 +188,20 @@ impl Node {
                 read.wake.ring();
             }
         }
+        let mut peeked = 0;
         while let Some(work) = replica.poll_work() {
-            self.start(work);
+            match work {
+                Work::Disk(token, op)
+                    if peeked < PEEKS_MAX
+                        && let Some(data) = self.peek(token, &op) =>
+                {
+                    peeked += 1;
+                    replica.on_disk(token, Ok(Output::Data(data)))?;
+                }
+                work => self.start(work),
+            }
         }
-        if replica.has_more() || front.has_slices() {
+        if peeked > 0 || replica.has_more() || front.has_slices() {
             self.ring();
         }
         while let Some(conn) = front.poll_ended() {
@@ -316,7 +335,36 @@ impl Node {
         }
     }
 
+    /// What a cold read asks for, if the page cache holds it.
+    fn peek(self: &Rc<Node>, token: Token, op: &Op) -> Option<Bytes> {
+        let Op::Read { file, offset, enough, .. } = *op else { return None };
+        if token.owner != Owner::History || !self.disks.stall().is_zero() {
+            return None;
+        }
+        match self.peeks.borrow_mut().read(file, offset, enough) {
+            Peeked::Here(data) => Some(data),
+            Peeked::Elsewhere => None,
+            Peeked::Unopened(path) => {
+                self.open_to_peek(file, path);
+                None
+            }
+        }
+    }
+
+    fn open_to_peek(self: &Rc<Node>, file: FileName, path: PathBuf) {
+        let node = Rc::clone(self);
+        self.runtime.spawn_local(async move {
+            // Should it fail, the reads that may wait will say why.
+            if let Ok(opened) = node.in_background_cold(move || peek::open(&path)).await {
+                node.peeks.borrow_mut().add(file, opened);
+            }
+        });
+    }
+
     async fn run_disk(&self, op: Op) -> Outcome {
+        if let Op::Remove { file } = op {
+            self.peeks.borrow_mut().forget(file);
+        }
         if matches!(op, Op::Rename { .. } | Op::Remove { .. }) {
             self.log_files.forget(op.file());
         }

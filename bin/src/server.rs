@@ -200,30 +200,19 @@ async fn serve(
     signals: Signals,
     prepared: Prepared,
 ) -> Result<Signal, Failure> {
-    let Prepared {
-        opened,
-        // Locked until the end of this.
-        dir: _dir,
-        disks,
-        log_files,
-        runtime,
-        cluster_id,
-        member_id,
-        listeners,
-        pulse,
-        peer_listeners,
-        metrics_listeners,
-        ..
-    } = prepared;
-    let replica: Replica = opened.replica;
+    // Until the end of this.
+    let _locked = prepared.dir;
+    let (runtime, member_id) = (prepared.runtime, prepared.member_id);
+    let replica: Replica = prepared.opened.replica;
     let about = crate::metrics::about(config, member_id);
     let front = Front::new(front_config(config, member_id));
+    let (disks, log_files) = (prepared.disks, prepared.log_files);
     let node = Node::new(runtime, replica, front, log.clone(), log_files, disks, about);
     node.warn_of_slow(config.warning_apply_duration, config.warning_unary_request_duration);
-    let beat = pulse.as_ref().map_or_else(Beat::default, Pulse::beat);
+    let beat = prepared.pulse.as_ref().map_or_else(Beat::default, Pulse::beat);
     runtime.spawn_local(Rc::clone(&node).run_turns());
     runtime.spawn_local(Rc::clone(&node).run_clock(beat));
-    if let Some(pulse) = pulse {
+    if let Some(pulse) = prepared.pulse {
         runtime.spawn_local(pulse.listen());
     }
     node.ring();
@@ -231,17 +220,17 @@ async fn serve(
         "starting etcd server",
         &[
             ("local-member-id", &format!("{member_id:x}")),
-            ("cluster-id", &format!("{cluster_id:x}")),
-            ("replayed-entries", &opened.replayed),
+            ("cluster-id", &format!("{:x}", prepared.cluster_id)),
+            ("replayed-entries", &prepared.opened.replayed),
         ],
     );
     let access =
         Access { hosts: allowed(&config.host_whitelist), tls: false, origins: allowed(&config.cors) };
     // Names of sockets go when this ends.
     let mut names = Vec::new();
-    let client_addresses = accept(&node, Port::Client(access), listeners, &mut names)?;
-    let metrics_addresses = accept(&node, Port::Metrics, metrics_listeners, &mut names)?;
-    for Bound { address, listener, name } in peer_listeners {
+    let client_addresses = accept(&node, Port::Client(access), prepared.listeners, &mut names)?;
+    let metrics_addresses = accept(&node, Port::Metrics, prepared.metrics_listeners, &mut names)?;
+    for Bound { address, listener, name } in prepared.peer_listeners {
         names.extend(name);
         let listener = runtime.listen(listener).map_err(cannot_listen)?;
         runtime.spawn_local(conn::turn_away(runtime, listener));

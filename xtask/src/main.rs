@@ -17,7 +17,7 @@ usage: cargo xtask COMMAND
   sim [...]           a member in a simulated world, under every kind of fault; sim -h lists its options
   diff [...]          real etcd and the server call by call; diff -h lists its options
   process WHAT [...]  the server as a process; process -h lists what there is to check
-  bench [--quick]     the server and real etcd by turns on one disk";
+  bench [--quick]     the server and real etcd by turns on one disk; --restart: first reads and memory; -h lists more";
 
 fn main() -> ExitCode {
     let args = std::env::args().skip(1).collect::<Vec<_>>();

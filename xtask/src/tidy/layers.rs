@@ -19,9 +19,10 @@ const LAYERS: [Layer; 5] = [
 
 /// The drivers: short loops that own the executor, sockets, files and the clock, and feed the cores. No wall stands
 /// in them. A new one is added here on purpose.
-const DRIVERS: [&str; 13] = [
+const DRIVERS: [&str; 14] = [
     "engine/src/disk/dma.rs",
     "engine/src/disk/file.rs",
+    "engine/src/disk/peek.rs",
     "engine/src/disk/thread.rs",
     "net/src/listen.rs",
     "bin/src/runtime/ring.rs",

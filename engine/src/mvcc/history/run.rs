@@ -50,9 +50,9 @@ impl History {
         }
     }
 
-    /// Asks for a chunk and those behind it that are cold too.
-    pub(super) fn fetch_chunks(&mut self, first: Seq) {
-        let slots = self.finished.from_seq(first).iter().take(1 + AHEAD);
+    /// Asks for the chunks behind one that was found cold, if they are too.
+    pub(super) fn fetch_chunks_behind(&mut self, first: Seq) {
+        let slots = self.finished.from_seq(first).iter().skip(1).take(AHEAD);
         for slot in slots.filter(|slot| slot.bytes.is_none()) {
             if self.cold.chunk(&slot.info).is_none() {
                 self.cold.want(Wanted::Chunk(slot.info.first_seq));
