@@ -522,7 +522,7 @@ impl Replica {
                     Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
                 }
             },
-            Cold::Record(_) | Cold::Table(_) | Cold::Chunk(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) => {
                 self.store.history_mut().fetch(cold);
                 Ok(true)
             }
