@@ -539,7 +539,7 @@ impl Replica {
                     Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
                 }
             },
-            Cold::Record(_) | Cold::Table(_) | Cold::Chunk(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) => {
                 Ok(Coming::History(self.store.history_mut().fetch(cold)))
             }
         }

@@ -364,9 +364,9 @@ impl History {
                 None => unreachable!("record {seq} is in no chunk, and so never cold"),
             },
             Cold::Table(first) => Wanted::Table(first),
-            Cold::Chunk(first) => {
-                self.fetch_chunks_behind(first);
-                Wanted::Chunk(first)
+            Cold::Run(first) => {
+                self.fetch_run_behind(first);
+                Wanted::Run(first)
             }
             Cold::Page(_) | Cold::Damaged(_) => unreachable!("{cold:?} is not the history's"),
         };
@@ -387,13 +387,13 @@ impl History {
 
     fn read_of(&self, wanted: Wanted) -> Op {
         let seq = match wanted {
-            Wanted::Table(seq) | Wanted::Record(seq) | Wanted::Chunk(seq) => seq,
+            Wanted::Table(seq) | Wanted::Record(seq) | Wanted::Run(seq) => seq,
         };
         let slot = self.finished.of_seq(seq).expect("what was cold is in a chunk");
         let tail = Table::tail_len(slot.info.records);
         let (at, enough, len) = match wanted {
             Wanted::Table(_) => (slot.info.region as usize - tail, tail, tail),
-            Wanted::Chunk(_) => (0, slot.info.region as usize, slot.info.region as usize),
+            Wanted::Run(_) => (0, slot.info.region as usize, slot.info.region as usize),
             Wanted::Record(seq) => {
                 let table = slot.table.as_ref().expect("a record is asked for after its table");
                 let end = slot.info.region as usize - tail;
@@ -426,7 +426,7 @@ impl History {
         match wanted {
             Wanted::Table(first) => self.install_table(first, &data)?,
             Wanted::Record(seq) => self.install_record(seq, data)?,
-            Wanted::Chunk(first) => self.install_chunk(first, data)?,
+            Wanted::Run(first) => self.install_run(first, data)?,
         }
         Ok(Some(wanted))
     }
