@@ -42,8 +42,23 @@ mod wake;
 // A thread that wakes an executor without a timer.
 mod pulse;
 
+// Log files and all other files.
+pub mod disks;
+
+// The executor that runs all this.
+pub mod runtime;
+
 // The state core's loop.
 pub mod node;
+
+// Lines about clients that a limit turned away.
+mod complaints;
+
+// Lines about requests that took long.
+mod slow;
+
+// Connections without HTTP/2, and how many there may be of all.
+mod guests;
 
 // One client connection.
 pub mod conn;

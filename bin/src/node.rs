@@ -8,25 +8,30 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use engine::disk::dma::DmaLog;
-use engine::disk::file::FileDisk;
-use engine::disk::record::{Recorded, Recorder};
-use engine::disk::{Disk, DiskError, Op, Outcome, Owner, Token};
+use engine::disk::{Op, Outcome, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
-use glommio::sync::Semaphore;
+use net::api::route::ROUTES;
 use net::front::{ConnId, Front};
+use net::h2::abuse;
+use net::http::pace;
+use tokio::sync::Semaphore;
+use tuning::probe::limits::open_files;
 
+use crate::complaints::Complaints;
 use crate::conn::Conn;
+use crate::disks::{Disks, LogFiles};
+use crate::guests::Guests;
 use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pulse::Beat;
+use crate::runtime::{COLD_READS_MAX, Runtime};
+use crate::slow::Slowness;
 use crate::wake::{Wake, yield_once};
 
 /// Time is looked at least this often, so a deadline that is set meanwhile is at most this late.
@@ -38,14 +43,9 @@ const TICK_MIN: Duration = Duration::from_millis(2);
 /// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
 
-/// Cold reads under way at once.
-const COLD_READS_MAX: u64 = 8;
-
-/// Background threads: for cold reads, and for a few writes at a time.
-pub const BACKGROUND_THREADS: usize = COLD_READS_MAX as usize + 4;
-
 /// The state core.
 pub struct Node {
+    pub(crate) runtime: Runtime,
     pub(crate) cores: RefCell<Cores>,
     pub(crate) log: Logger,
     pub(crate) metrics: Metrics,
@@ -62,6 +62,9 @@ pub struct Node {
     outside: RefCell<HashMap<u64, Rc<OutsideRead>>>,
     next_outside: Cell<u64>,
     pub(crate) draining: Cell<bool>,
+    pub(crate) guests: Rc<Guests>,
+    complaints: RefCell<Complaints>,
+    slowness: Slowness,
 }
 
 /// The pure cores and who is connected.
@@ -81,52 +84,10 @@ struct OutsideRead {
     outcome: Cell<Option<Result<(), ApiError>>>,
 }
 
-/// How log blocks are written.
-pub enum LogFiles {
-    /// Direct IO on the ring.
-    Direct(DmaLog),
-    /// Through the page cache on a background thread, where direct IO is not to be had.
-    Cached,
-}
-
-/// Blocking disks for background threads, one in use by each.
-#[derive(Clone)]
-pub struct Disks {
-    root: PathBuf,
-    log: PathBuf,
-    recorder: Option<Recorder>,
-    stall: Duration,
-    idle: Arc<Mutex<Vec<Box<dyn Disk + Send>>>>,
-}
-
-impl Disks {
-    /// Disks of the data directory `root`, whose log lies in `log`. A `recorder` notes what they do, and each
-    /// read waits for `stall` first; both are for tests.
-    pub fn new(root: PathBuf, log: PathBuf, recorder: Option<Recorder>, stall: Duration) -> Disks {
-        Disks { root, log, recorder, stall, idle: Arc::default() }
-    }
-
-    /// One more disk.
-    pub fn open(&self) -> Result<Box<dyn Disk + Send>, DiskError> {
-        let disk = FileDisk::with_log(&self.root, &self.log)?;
-        Ok(match &self.recorder {
-            Some(recorder) => Box::new(Recorded::new(disk, recorder.clone())),
-            None => Box::new(disk),
-        })
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut dyn Disk) -> T) -> T {
-        let idle = self.idle.lock().expect("nobody panics with it").pop();
-        let mut disk = idle.unwrap_or_else(|| self.open().expect("the data directory was opened before"));
-        let outcome = work(&mut *disk);
-        self.idle.lock().expect("nobody panics with it").push(disk);
-        outcome
-    }
-}
-
 impl Node {
     /// A node of one executor, which must be the one this is called on.
     pub fn new(
+        runtime: Runtime,
         replica: Replica,
         front: Front,
         log: Logger,
@@ -135,6 +96,7 @@ impl Node {
         about: Snapshot,
     ) -> Rc<Node> {
         Rc::new(Node {
+            runtime,
             cores: RefCell::new(Cores {
                 replica,
                 front,
@@ -153,6 +115,9 @@ impl Node {
             outside: RefCell::default(),
             next_outside: Cell::new(0),
             draining: Cell::new(false),
+            guests: Rc::new(Guests::new(open_files().unwrap_or(u64::MAX))),
+            complaints: RefCell::default(),
+            slowness: Slowness::default(),
         })
     }
 
@@ -167,9 +132,11 @@ impl Node {
             self.wake.wait().await;
             // Whatever is ready now joins this turn's batch.
             yield_once().await;
-            if let Err(fatal) = self.turn() {
+            let now = Instant::now();
+            if let Err(fatal) = self.turn(now) {
                 self.end_with(&fatal);
             }
+            self.log_slow(now);
         }
     }
 
@@ -179,7 +146,7 @@ impl Node {
         loop {
             let due = self.cores.borrow().timers.first_key_value().map(|((due, _), _)| *due);
             let wait = due.map_or(TICK_MAX, |due| due.saturating_duration_since(Instant::now()));
-            glommio::timer::sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
+            self.runtime.sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
             beat.beat();
             let now = Instant::now();
             if now >= replica_due {
@@ -187,15 +154,21 @@ impl Node {
                 self.ring();
             }
             self.expire_connections(now);
+            self.guests.look(now, |reason, remote| {
+                if reason != pace::IDLE {
+                    self.complain(reason, remote);
+                }
+            });
         }
     }
 
-    fn turn(self: &Rc<Node>) -> Result<(), Fatal> {
-        let now = Instant::now();
+    fn turn(self: &Rc<Node>, now: Instant) -> Result<(), Fatal> {
         let mut cores = self.cores.borrow_mut();
-        let Cores { replica, front, .. } = &mut *cores;
+        let Cores { replica, front, conns, .. } = &mut *cores;
+        front.begin_turn(now);
         replica.turn(now)?;
         front.run_slices(now, replica)?;
+        front.run_watches(now, replica)?;
         self.metrics.count_leases(replica.lessor_mut());
         while let Some(event) = replica.poll_event() {
             front.on_event(now, event, replica)?;
@@ -211,6 +184,12 @@ impl Node {
         }
         if replica.has_more() || front.has_slices() {
             self.ring();
+        }
+        while let Some(conn) = front.poll_ended() {
+            if let Some(connection) = conns.get(&conn) {
+                self.complain(abuse::MEMORY_FULL_ALL, connection.remote);
+                connection.finish();
+            }
         }
         let mut dirty = Vec::new();
         while let Some(conn) = front.poll_dirty() {
@@ -250,27 +229,57 @@ impl Node {
             cores.timers.remove(&key);
             let Some(connection) = cores.conns.get(&conn).cloned() else { continue };
             connection.timer.set(None);
-            if cores.front.handle_timeout(now, conn).is_err() {
+            if let Err(error) = cores.front.handle_timeout(now, conn) {
+                self.complain(error.text, connection.remote);
                 connection.finish();
             }
+            if let Some(limit) = cores.front.take_limit(conn) {
+                self.complain(limit, connection.remote);
+            }
             self.ring();
+        }
+    }
+
+    /// A client met a limit.
+    pub(crate) fn complain(&self, limit: &'static str, remote: Option<SocketAddr>) {
+        self.complaints.borrow_mut().log(&self.log, Instant::now(), limit, remote);
+    }
+
+    /// Warns of requests that take longer than these.
+    pub fn warn_of_slow(&self, apply: Duration, unary: Duration) {
+        self.cores.borrow().front.tally().warn_above(self.slowness.set(apply, unary));
+    }
+
+    /// Logs the requests that were answered late in a turn that began at `begun`.
+    fn log_slow(&self, begun: Instant) {
+        let now = Instant::now();
+        self.slowness.on_turn(now, now - begun);
+        let cores = self.cores.borrow();
+        while let Some(slow) = cores.front.tally().poll_slow() {
+            if self.slowness.log(&self.log, now, &slow) {
+                self.metrics.slow_apply.inc();
+            }
         }
     }
 
     /// Starts work; its end comes back as input.
     fn start(self: &Rc<Node>, work: Work) {
         let node = Rc::clone(self);
+        let work = match work {
+            Work::Disk(token, op) if is_block(token, &op) => return self.start_block(token, op),
+            work => work,
+        };
         let task = async move {
             let outcome = match work {
                 Work::Disk(token, op) => {
-                    let outcome = node.run_disk(token, op).await;
+                    let outcome = node.run_disk(op).await;
                     node.cores.borrow_mut().replica.on_disk(token, outcome)
                 }
                 Work::Checkpoint(job) => {
                     let (job, outcome) = node.run_checkpoint(job).await;
                     node.cores.borrow_mut().replica.on_checkpoint(job, outcome)
                 }
-                Work::Prefault(prefault) => match in_background(move || prefault.run()).await {
+                Work::Prefault(prefault) => match node.runtime.spawn_blocking(move || prefault.run()).await {
                     Ok(done) => {
                         node.cores.borrow_mut().replica.on_prefaulted(done);
                         Ok(())
@@ -282,59 +291,77 @@ impl Node {
                     node.cores.borrow_mut().replica.on_populated(done)
                 }
             };
-            match outcome {
-                Ok(()) => node.ring(),
-                Err(fatal) => node.end_with(&fatal),
-            }
+            node.go_on(outcome);
         };
-        glommio::spawn_local(task).detach();
+        self.runtime.spawn_local(task);
     }
 
-    async fn run_disk(&self, token: Token, op: Op) -> Outcome {
-        let started = Instant::now();
-        let is_block = token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. });
-        if let (true, LogFiles::Direct(files)) = (is_block, &self.log_files) {
-            let outcome = files.run(op).await;
-            self.metrics.wal_fsync.observe_duration(started.elapsed());
-            return outcome;
+    /// A log block is on its way to the disk before this returns: the rest of the turn does not delay it.
+    fn start_block(self: &Rc<Node>, token: Token, op: Op) {
+        let (node, started, len) = (Rc::clone(self), Instant::now(), written_bytes(&op));
+        let written = self.log_files.run(op);
+        self.runtime.spawn_local(async move {
+            let outcome = written.await;
+            node.on_log_written(started, len);
+            let heard = node.cores.borrow_mut().replica.on_disk(token, outcome);
+            node.go_on(heard);
+        });
+    }
+
+    /// The replica heard of something: a turn is due, or the end.
+    fn go_on(&self, heard: Result<(), Fatal>) {
+        match heard {
+            Ok(()) => self.ring(),
+            Err(fatal) => self.end_with(&fatal),
         }
-        if let (LogFiles::Direct(files), Op::Rename { .. } | Op::Remove { .. }) = (&self.log_files, &op) {
-            files.forget(op.file());
+    }
+
+    async fn run_disk(&self, op: Op) -> Outcome {
+        if matches!(op, Op::Rename { .. } | Op::Remove { .. }) {
+            self.log_files.forget(op.file());
         }
         let disks = self.disks.clone();
-        let outcome = match op {
+        match op {
             Op::Read { .. } => self.in_background_cold(move || disks.with(|disk| disk.run(op))).await,
-            _ => in_background(move || disks.with(|disk| disk.run(op))).await,
-        };
-        if is_block {
-            self.metrics.wal_fsync.observe_duration(started.elapsed());
+            _ => self.runtime.spawn_blocking(move || disks.with(|disk| disk.run(op))).await,
         }
-        outcome
+    }
+
+    /// A block of the log is durable.
+    fn on_log_written(&self, started: Instant, len: usize) {
+        let now = Instant::now();
+        let took = now - started;
+        self.metrics.wal_fsync.observe_duration(took);
+        self.metrics.wal_write_bytes.add(len as f64);
+        self.slowness.on_log_write(now, took);
     }
 
     /// A read of something cold. Cold reads wait for each other, and never take all threads: a disk that is slow to read
     /// must not hold up the log's new segments, the history and the checkpoint.
     async fn in_background_cold<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = self.cold_reads.acquire_permit(1).await.expect("nobody closes it");
-        let stall = self.disks.stall;
-        in_background(move || {
-            if !stall.is_zero() {
-                std::thread::sleep(stall);
-            }
-            work()
-        })
-        .await
+        let _permit = self.cold_reads.acquire().await.expect("nobody closes it");
+        let stall = self.disks.stall();
+        self.runtime
+            .spawn_blocking(move || {
+                if !stall.is_zero() {
+                    std::thread::sleep(stall);
+                }
+                work()
+            })
+            .await
     }
 
     async fn run_checkpoint(&self, job: CheckpointJob) -> (CheckpointJob, Result<(), MapError>) {
         let started = Instant::now();
         let disks = self.disks.clone();
-        let done = in_background(move || {
-            let mut job = job;
-            let outcome = disks.with(|disk| job.run(disk, || std::thread::sleep(CHECKPOINT_PAUSE)));
-            (job, outcome)
-        })
-        .await;
+        let done = self
+            .runtime
+            .spawn_blocking(move || {
+                let mut job = job;
+                let outcome = disks.with(|disk| job.run(disk, || std::thread::sleep(CHECKPOINT_PAUSE)));
+                (job, outcome)
+            })
+            .await;
         self.metrics.backend_commit.observe_duration(started.elapsed());
         done
     }
@@ -372,6 +399,30 @@ impl Node {
         m.keys.set(root.live as f64);
         m.current_revision.set(state.revision.0 as f64);
         m.compact_revision.set(state.compacted.0 as f64);
+        let (watches, events) = cores.front.watch_counts();
+        m.watch_streams.set(watches.streams as f64);
+        m.watchers.set(watches.watchers as f64);
+        m.slow_watchers.set(watches.behind as f64);
+        m.pending_events.set(watches.queued as f64);
+        m.events.add(events - m.events.count());
+        // Without a quota there is nothing to alert on.
+        if cores.front.quota() > 0 {
+            m.quota_backend_bytes.set(cores.front.quota() as f64);
+        }
+        let operations = cores.front.operations();
+        m.ranges.set(operations.ranges);
+        m.puts.set(operations.puts);
+        m.deletes.set(operations.deletes);
+        m.txns.set(operations.txns);
+        let tally = cores.front.tally();
+        let (received, sent) = tally.bytes();
+        m.client_received_bytes.set(received);
+        m.client_sent_bytes.set(sent);
+        for (route, counts) in ROUTES.iter().zip(tally.counts()) {
+            if let Some(row) = m.grpc.index_of(route.path) {
+                m.grpc.at(row).set(&counts);
+            }
+        }
     }
 
     /// Stops taking requests, lets those under way finish, and writes everything down.
@@ -381,12 +432,12 @@ impl Node {
         self.cores.borrow_mut().front.shutdown(begun);
         self.ring();
         while begun.elapsed() < drain && !self.is_drained() {
-            glommio::timer::sleep(Duration::from_millis(2)).await;
+            self.runtime.sleep(Duration::from_millis(2)).await;
         }
         self.cores.borrow_mut().replica.stop();
         while begun.elapsed() < all && !self.cores.borrow().replica.is_stopped() {
             self.ring();
-            glommio::timer::sleep(Duration::from_millis(2)).await;
+            self.runtime.sleep(Duration::from_millis(2)).await;
         }
         if !self.cores.borrow().replica.is_stopped() {
             self.log.warn("the disk is too slow for an orderly end; the next start replays the log", &[]);
@@ -408,9 +459,13 @@ impl Node {
     }
 }
 
+fn is_block(token: Token, op: &Op) -> bool {
+    token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. })
+}
+
+fn written_bytes(op: &Op) -> usize {
+    if let Op::Write { data, .. } = op { data.len() } else { 0 }
+}
+
 /// One receive takes at most this.
 const READ_BUFFER: usize = 256 << 10;
-
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    glommio::executor().spawn_blocking(work).await
-}

@@ -1,4 +1,4 @@
-//! A thread that wakes an executor which sleeps without its timer.
+//! A thread that wakes an executor which sleeps without its timer; for the driver on io_uring alone.
 //!
 //! glommio 0.9 may wait in `io_uring_enter` with no timeout armed when all its tasks went idle under CPU contention:
 //! its clock stops until a socket or a disk has something to say. Nothing is lost then, but an answer that waits for
@@ -26,7 +26,7 @@ pub struct Pulse {
 }
 
 /// Counts the turns of a clock. Relaxed: the count orders nothing, it only moves.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug, Default)]
 pub struct Beat(Arc<AtomicU64>);
 
 impl Beat {

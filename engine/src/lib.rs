@@ -44,6 +44,11 @@ pub mod lease;
 // A committed command becomes a state change.
 pub mod apply;
 
+// Who is told of which change: cursors into the history.
+pub mod watch;
+// The store as a file that etcd's tools accept.
+pub mod snapshot;
+
 // One member, without input or output.
 pub mod replica;
 

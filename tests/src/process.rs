@@ -19,6 +19,11 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
+/// The way out: snapshots that etcd serves.
+pub mod snapshot;
+/// Watchers under load.
+pub mod watch;
+
 /// What a first start costs.
 pub mod start;
 
@@ -27,6 +32,17 @@ pub mod race;
 
 /// Requests that crash or hang etcd.
 pub mod hostile;
+
+/// Floods and slow clients beside honest ones.
+pub mod floods;
+
+/// HTTP/2 by the book.
+pub mod h2spec;
+/// Hosts without io_uring.
+pub mod refused;
+
+/// What can be listened on.
+pub mod ports;
 
 /// Command lines, signals and directories.
 pub mod flags;
@@ -44,10 +60,10 @@ pub enum Failure {
     /// The server did something wrong.
     Wrong(String),
     /// It could not be asked.
-    Broken(Box<dyn std::error::Error>),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl<E: std::error::Error + 'static> From<E> for Failure {
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
         Failure::Broken(Box::new(error))
     }

@@ -33,6 +33,9 @@ pub mod file;
 // Log files through glommio.
 pub mod dma;
 
+// Log files through a thread, where there is no io_uring.
+pub mod thread;
+
 // What all of them are asked for, on record.
 pub mod record;
 

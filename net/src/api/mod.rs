@@ -30,9 +30,14 @@ pub mod encoder;
 
 // LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive, LeaseLeases.
 pub mod lease;
+// Watch.
+pub mod watch;
 
 // Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
+
+// Snapshot.
+pub mod snapshot;
 
 // MemberList.
 pub mod cluster;

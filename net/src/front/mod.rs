@@ -4,8 +4,8 @@
 //! answered at once (reads of what is in memory), or handed to the [`Replica`] and answered when its [`Event`] comes.
 //! Answers gather in each connection's output; the driver sends one batch per connection and turn.
 //!
-//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] each
-//! turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
+//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] and
+//! [`Front::run_watches`] each turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
 
 // What each request becomes.
 mod serve;
@@ -22,11 +22,22 @@ mod streams;
 // The stream that keeps leases alive.
 mod keep_alive;
 
+// Watch streams.
+mod watch;
+
+// How many operations of each kind there were.
+pub mod operations;
+
+// What all connections hold together.
+mod ledger;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::error::ApiError;
+use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, Replica};
 
 use crate::api::Refusal;
@@ -34,12 +45,16 @@ use crate::api::cluster::Member;
 use crate::api::encoder::Encoder;
 use crate::api::header::Origin;
 use crate::api::route::{self, Kind, Method};
+use crate::api::snapshot::Snapshot;
 use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
 use keep_alive::KeepAlive;
+use ledger::Ledger;
 use long::Task;
+use operations::Operations;
 use streams::Streamed;
+use watch::Watches;
 
 /// A connection of this core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +75,10 @@ pub struct Config {
     pub quota: i64,
     /// All members.
     pub members: Vec<Member>,
+    /// Watchers.
+    pub watch: engine::watch::Config,
+    /// A stream that wants a leader ends when there was none for this long.
+    pub leader_grace: Duration,
 }
 
 /// A call that waits for the replica.
@@ -81,6 +100,15 @@ enum Waiting {
     Outside(u64),
 }
 
+/// An answer on its way out.
+#[derive(Debug)]
+enum Outgoing {
+    /// One message.
+    Message(Encoder),
+    /// Many.
+    Snapshot(Box<Snapshot>),
+}
+
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -100,6 +128,8 @@ struct Connection {
     server: grpc::Server,
     /// It is listed as dirty.
     dirty: bool,
+    /// What the ledger of all connections knows of it.
+    noted_bytes: usize,
 }
 
 /// All connections of one core.
@@ -111,35 +141,46 @@ pub struct Front {
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
     /// Answers on their way out.
-    answers: BTreeMap<(u64, u64), Encoder>,
+    answers: BTreeMap<(u64, u64), Outgoing>,
+    /// What is left of this turn for streams of messages.
+    stream_budget: Budget,
     /// Streams that keep leases alive.
     keep_alives: BTreeMap<(u64, u64), KeepAlive>,
+    watches: Watches,
     dirty: Vec<ConnId>,
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
     scratch: Vec<u8>,
+    ledger: Ledger,
+    tally: Rc<grpc::Tally>,
+    operations: Operations,
 }
 
 impl Front {
     /// No connections yet.
     pub fn new(config: Config) -> Front {
         Front {
+            watches: Watches::new(config.watch),
             config,
             conns: Slab::default(),
             waiting: Slab::default(),
             tasks: VecDeque::new(),
             answers: BTreeMap::new(),
+            stream_budget: Budget(0),
             keep_alives: BTreeMap::new(),
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
+            ledger: Ledger::default(),
+            tally: Rc::default(),
+            operations: Operations::default(),
         }
     }
 
     /// A connection was accepted, and its first bytes say HTTP/2.
     pub fn accept(&mut self, now: Instant) -> ConnId {
-        let server = grpc::Server::new(self.config.grpc, now);
-        ConnId(self.conns.insert(Connection { server, dirty: false }))
+        let server = grpc::Server::counting(self.config.grpc, now, Rc::clone(&self.tally));
+        ConnId(self.conns.insert(Connection { server, dirty: false, noted_bytes: 0 }))
     }
 
     /// Takes what it can of `input`; see [`grpc::Server`] for what may be left.
@@ -152,6 +193,7 @@ impl Front {
         input: &mut &[u8],
         replica: &mut Replica,
     ) -> Result<Result<(), ConnectionError>, Fatal> {
+        self.tally.advance(now);
         let Some(mut connection) = self.take(conn) else { return Ok(Ok(())) };
         let outcome = self.poll_events(now, conn, &mut connection, input, replica);
         self.put_back(conn, connection);
@@ -184,7 +226,7 @@ impl Front {
                 grpc::Event::Call { call, method, metadata } => {
                     let place = Place { conn, call };
                     let opened = match serve::admit(metadata, replica) {
-                        Ok(()) => self.open_call(now, place, route::method_of(method)),
+                        Ok(()) => self.open_call(now, place, route::method_of(method), metadata),
                         Err(error) => Streamed::End(Refusal::from(error).into()),
                     };
                     streams::settle(place, opened, &mut connection.server);
@@ -205,6 +247,37 @@ impl Front {
                 }
             }
         }
+    }
+
+    /// The limit that turned something of the connection's away since this was last asked, by its name in
+    /// [`abuse`](crate::h2::abuse).
+    pub fn take_limit(&mut self, conn: ConnId) -> Option<&'static str> {
+        self.conns.entry(conn.0)?.server.take_limit()
+    }
+
+    /// A turn begins: calls answered in it take until now.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.tally.advance(now);
+    }
+
+    /// The quota in force; 0 is none.
+    pub fn quota(&self) -> i64 {
+        self.config.quota
+    }
+
+    /// What all calls add up to.
+    pub fn tally(&self) -> &grpc::Tally {
+        &self.tally
+    }
+
+    /// How many operations of each kind there were.
+    pub fn operations(&self) -> Operations {
+        self.operations
+    }
+
+    /// The next connection that was ended for what all hold together; the driver closes it once its output has gone.
+    pub fn poll_ended(&mut self) -> Option<ConnId> {
+        self.ledger.poll_ended()
     }
 
     /// Whether the connection takes more input before its output has gone.
@@ -231,7 +304,12 @@ impl Front {
                 front.resume_keep_alive(now, place, outcome, server, replica);
                 Ok(())
             }),
-            (Waiting::Write(place), Some(answer)) => self.deliver(place, answer, replica),
+            (Waiting::Write(place), Some(answer)) => {
+                if let Ok(answer) = &answer {
+                    self.operations.count(answer);
+                }
+                self.deliver(place, answer, replica)
+            }
             (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
             (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
                 let served = front.serve_now(now, place, method, &message, replica)?;
@@ -308,8 +386,12 @@ impl Front {
     pub fn output(&mut self, conn: ConnId, replica: &mut Replica) -> Result<&[u8], Fatal> {
         if let Some(mut connection) = self.conns.remove_for(conn.0) {
             let outcome = self.fill_answers(conn, &mut connection.server, replica);
+            let is_over = self.ledger.settle(&mut connection);
             self.conns.restore(conn.0, connection);
             outcome?;
+            if is_over {
+                self.end_largest();
+            }
         }
         Ok(self.conns.entry(conn.0).map_or(&[], |connection| connection.server.output()))
     }
@@ -318,18 +400,23 @@ impl Front {
     pub fn consume_output(&mut self, now: Instant, conn: ConnId, bytes: usize) {
         if let Some(connection) = self.conns.entry(conn.0) {
             connection.server.consume_output(now, bytes);
+            self.ledger.settle(connection);
         }
     }
 
     /// The connection is closed; its calls are cancelled.
     pub fn close(&mut self, conn: ConnId) {
-        self.conns.remove(conn.0);
+        if let Some(mut gone) = self.conns.remove(conn.0) {
+            gone.server.on_closed();
+            self.ledger.note(gone.noted_bytes, 0);
+        }
         drop_answers(&mut self.answers, conn, |_| false);
         self.cancel_calls_of(conn);
     }
 
     /// Begins a graceful end of all connections.
     pub fn shutdown(&mut self, now: Instant) {
+        self.stop_watches();
         for key in self.conns.keys().collect::<Vec<_>>() {
             if let Some(connection) = self.conns.entry(key) {
                 connection.server.shutdown(now);
@@ -341,6 +428,11 @@ impl Front {
     /// Whether the connection may be closed: it was shut down, and nothing is under way on it.
     pub fn is_drained(&mut self, conn: ConnId) -> bool {
         self.conns.entry(conn.0).is_none_or(|connection| connection.server.is_drained())
+    }
+
+    /// What a connection holds that grows with what its client sends or does not read.
+    pub fn waiting_bytes(&mut self, conn: ConnId) -> usize {
+        self.conns.entry(conn.0).map_or(0, |connection| connection.server.waiting_bytes())
     }
 
     /// When the connection must hear of time.
@@ -355,6 +447,7 @@ impl Front {
         connection.server.handle_timeout(now)?;
         // Calls past their deadline take their answers with them.
         drop_answers(&mut self.answers, conn, |call| connection.server.is_live(call));
+        self.close_dead_watches(conn);
         Ok(())
     }
 
@@ -368,9 +461,9 @@ impl Front {
         self.conns.is_empty()
     }
 
-    /// Whether reads wait for their next slice.
+    /// Whether reads or watchers wait for their next slice.
     pub fn has_slices(&self) -> bool {
-        !self.tasks.is_empty()
+        !self.tasks.is_empty() || self.watches.has_more
     }
 
     fn touch(&mut self, conn: ConnId) {
@@ -386,9 +479,13 @@ impl Front {
         self.conns.remove_for(conn.0)
     }
 
-    fn put_back(&mut self, conn: ConnId, connection: Connection) {
+    fn put_back(&mut self, conn: ConnId, mut connection: Connection) {
+        let is_over = self.ledger.settle(&mut connection);
         self.conns.restore(conn.0, connection);
         self.touch(conn);
+        if is_over {
+            self.end_largest();
+        }
     }
 
     fn origin(replica: &Replica) -> Origin {
@@ -402,7 +499,7 @@ impl Front {
 
 /// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
 fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Encoder>,
+    answers: &mut BTreeMap<(u64, u64), Outgoing>,
     conn: ConnId,
     keep: impl Fn(grpc::CallId) -> bool,
 ) {

@@ -36,7 +36,8 @@ impl Keys {
         }
     }
 
-    fn as_engine(&self) -> KeyRange<'_> {
+    /// As the engine takes it.
+    pub fn as_engine(&self) -> KeyRange<'_> {
         KeyRange::new(&self.key, &self.end)
     }
 }

@@ -21,6 +21,7 @@ use crate::judge::Judge;
 use crate::serve::{PROBE, Served, Serving};
 use crate::settings::Settings;
 use crate::trace::Trace;
+use crate::watching::{self, Watching};
 use crate::workload::Workload;
 
 /// Why a run does not go on.
@@ -72,6 +73,7 @@ enum Event {
 struct Member {
     replica: Replica,
     serving: Serving,
+    watches: watching::Serving,
     job: Option<CheckpointJob>,
     /// Which client waits for which call.
     clients: Vec<Option<usize>>,
@@ -93,6 +95,7 @@ pub struct World {
     pub pcg: Pcg,
     settings: Settings,
     workload: Workload,
+    watching: Watching,
     origin: Instant,
     now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
@@ -127,6 +130,7 @@ impl World {
             trace: Trace::default(),
             pcg,
             workload,
+            watching: Watching::new(seed),
             settings,
             #[allow(
                 clippy::disallowed_methods,
@@ -173,6 +177,7 @@ impl World {
         let opened = replica::open::open(config, &mut self.disk, None, nonce, now).map_err(Stop::Refused)?;
         self.trace.note(format_args!("open: {} replayed, {:?}\n", opened.replayed, opened.warnings));
         self.member = Some(Member {
+            watches: self.watching.serve(now, &opened.replica),
             replica: opened.replica,
             serving: Serving::default(),
             job: None,
@@ -299,9 +304,14 @@ impl World {
         self.member().replica.turn(now)?;
         let published = self.replica().store().published().1.revision;
         self.judge.see(published.0);
+        let Member { watches, replica, .. } = self.member.as_mut().expect("the process runs");
+        self.watching.turn(now, watches, replica)?.map_err(Stop::Violation)?;
         self.start_work()?;
         while let Some(event) = self.member().replica.poll_event() {
             if matches!(event, replica::Event::Answer { call: CallId::NOBODY, .. }) {
+                continue;
+            }
+            if matches!(event, replica::Event::Go { call: watching::COLD }) {
                 continue;
             }
             let judge = &self.judge;

@@ -4,15 +4,25 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, stall, start};
+use kontiki_tests::process::{
+    copies, flags, floods, h2spec, hostile, kill9, ports, power, race, refused, snapshot, stall, start, watch,
+};
 use kontiki_tests::server::Binary;
 
+/// What there is to check.
+const CHECKS: [&str; 14] = [
+    "kill9", "copies", "power", "stall", "watch", "snapshot", "start", "race", "flags", "hostile", "h2spec",
+    "floods", "refused", "ports",
+];
+
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|start|race|flags|hostile [options]
+usage: process CHECK [options], where CHECK is one of
+    kill9 copies power stall watch snapshot start race flags hostile h2spec floods refused ports
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
-  --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
+  --driver NAME    the server's driver, io_uring or portable; default: its own choice
+  --count N        kills (5), copies (3), images of disks (40), transactions (30000) or MiB of a snapshot (20)
   --images N       the same for power
-  --full           200 kills, 50 copies, 200 images, 1000000 transactions
+  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -21,11 +31,13 @@ const KILLS: [u64; 2] = [5, 200];
 const COPIES: [u64; 2] = [3, 50];
 const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
+const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
 
 #[derive(Default)]
 struct Options {
     check: String,
     subject: Option<String>,
+    driver: Option<String>,
     count: Option<u64>,
     seed: Option<u64>,
     full: bool,
@@ -33,7 +45,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = match parse(std::env::args().skip(1)) {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    if let Some((refused::LAUNCHER, rest)) =
+        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        eprintln!("{}", refused::refuse_and_exec(rest));
+        return ExitCode::from(2);
+    }
+    let options = match parse(arguments.into_iter()) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
@@ -44,13 +63,14 @@ fn main() -> ExitCode {
         Some(path) => Binary::at("subject", Path::new(path), "check the path"),
         None => Binary::subject(),
     };
-    let subject = match subject {
+    let mut subject = match subject {
         Ok(subject) => subject,
         Err(error) => {
             eprintln!("process: {error}");
             return ExitCode::from(2);
         }
     };
+    subject.flags.extend(options.driver.iter().map(|driver| format!("--kontiki-driver={driver}")));
     let count = |counts: [u64; 2]| options.count.unwrap_or(counts[usize::from(options.full)]);
     let seed = options.seed.unwrap_or(1);
     let start = Instant::now();
@@ -59,8 +79,14 @@ fn main() -> ExitCode {
         "copies" => copies::run(&subject, count(COPIES), seed),
         "power" => power::run(&subject, count(IMAGES), seed),
         "stall" => stall::run(&subject),
+        "watch" => watch::run(&subject, if options.full { watch::Size::LONG } else { watch::Size::SHORT }),
+        "snapshot" => snapshot::run(&subject, count(SNAPSHOT_MIB)),
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
+        "h2spec" => h2spec::run(&subject),
+        "floods" => floods::run(&subject, options.full),
+        "ports" => ports::run(&subject),
+        "refused" => refused::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
     };
@@ -83,9 +109,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile" => {
-                options.check = arg
-            }
+            check if CHECKS.contains(&check) => options.check = arg,
+            "--driver" => options.driver = Some(value()?),
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),

@@ -80,6 +80,7 @@ calls! {
     Delete: pb::DeleteRangeRequest => pb::DeleteRangeResponse = "/etcdserverpb.KV/DeleteRange",
     Txn: pb::TxnRequest => pb::TxnResponse = "/etcdserverpb.KV/Txn",
     Compact: pb::CompactionRequest => pb::CompactionResponse = "/etcdserverpb.KV/Compact",
+    Watch: pb::WatchRequest => pb::WatchResponse = "/etcdserverpb.Watch/Watch",
     LeaseGrant: pb::LeaseGrantRequest => pb::LeaseGrantResponse = "/etcdserverpb.Lease/LeaseGrant",
     LeaseRevoke: pb::LeaseRevokeRequest => pb::LeaseRevokeResponse = "/etcdserverpb.Lease/LeaseRevoke",
     LeaseKeepAlive: pb::LeaseKeepAliveRequest => pb::LeaseKeepAliveResponse = "/etcdserverpb.Lease/LeaseKeepAlive",
@@ -87,6 +88,7 @@ calls! {
     LeaseLeases: pb::LeaseLeasesRequest => pb::LeaseLeasesResponse = "/etcdserverpb.Lease/LeaseLeases",
     Alarm: pb::AlarmRequest => pb::AlarmResponse = "/etcdserverpb.Maintenance/Alarm",
     Status: pb::StatusRequest => pb::StatusResponse = "/etcdserverpb.Maintenance/Status",
+    HashKv: pb::HashKvRequest => pb::HashKvResponse = "/etcdserverpb.Maintenance/HashKV",
     Defragment: pb::DefragmentRequest => pb::DefragmentResponse = "/etcdserverpb.Maintenance/Defragment",
     MemberList: pb::MemberListRequest => pb::MemberListResponse = "/etcdserverpb.Cluster/MemberList",
     Health: health::HealthCheckRequest => health::HealthCheckResponse = "/grpc.health.v1.Health/Check",
@@ -157,6 +159,18 @@ impl Outcome {
         Ok((reply, canonical))
     }
 
+    /// Reads one message of an answer to `call` that has many.
+    pub fn of_message(call: &Call, bytes: &[u8], names: &mut Names) -> Outcome {
+        match call.decode(bytes) {
+            Ok(mut reply) => {
+                let canonical = reply.encode() == bytes;
+                names.apply(&mut reply);
+                Outcome::Reply { reply: Box::new(reply), canonical }
+            }
+            Err(error) => Outcome::Broken(error.to_string()),
+        }
+    }
+
     /// The revision in the header, if there is one.
     pub fn revision(&self) -> Option<i64> {
         let Outcome::Reply { reply, .. } = self else { return None };
@@ -166,6 +180,7 @@ impl Outcome {
             Reply::Delete(r) => &r.header,
             Reply::Txn(r) => &r.header,
             Reply::Compact(r) => &r.header,
+            Reply::Watch(r) => &r.header,
             Reply::LeaseGrant(r) => &r.header,
             Reply::LeaseRevoke(r) => &r.header,
             Reply::LeaseKeepAlive(r) => &r.header,
@@ -173,6 +188,7 @@ impl Outcome {
             Reply::LeaseLeases(r) => &r.header,
             Reply::Alarm(r) => &r.header,
             Reply::Status(r) => &r.header,
+            Reply::HashKv(r) => &r.header,
             Reply::Defragment(r) => &r.header,
             Reply::MemberList(r) => &r.header,
             Reply::Health(_) => &None,
@@ -257,6 +273,7 @@ impl Names {
             Reply::Delete(r) => self.header(&mut r.header),
             Reply::Txn(r) => self.txn(r),
             Reply::Compact(r) => self.header(&mut r.header),
+            Reply::Watch(r) => self.header(&mut r.header),
             Reply::LeaseGrant(r) => {
                 self.header(&mut r.header);
                 // One that the server chose; those of the cases are smaller.
@@ -279,6 +296,7 @@ impl Names {
                 r.alarms.sort_by_key(|alarm| (alarm.member_id, alarm.alarm));
             }
             Reply::Status(r) => self.status(r),
+            Reply::HashKv(r) => self.header(&mut r.header),
             Reply::Defragment(r) => self.header(&mut r.header),
             Reply::MemberList(r) => self.members(r),
             Reply::Health(_) => {}

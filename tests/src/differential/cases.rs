@@ -3,6 +3,7 @@
 
 mod alarm;
 mod compact;
+mod hash;
 mod header;
 mod http;
 mod lease;
@@ -10,6 +11,7 @@ mod put;
 mod range;
 mod shape;
 mod txn;
+mod watch;
 mod wire;
 
 use std::time::Instant;
@@ -39,6 +41,7 @@ const GROUPS: &[Group] = &[
     Group { name: "txn", flags: &[], cases: txn::CASES },
     Group { name: "compact", flags: &[], cases: compact::CASES },
     Group { name: "compact, fresh store", flags: &[], cases: compact::FRESH },
+    Group { name: "hash, fresh store", flags: &[], cases: hash::CASES },
     Group { name: "request shape", flags: &[], cases: shape::CASES },
     Group { name: "headers", flags: &[], cases: header::CASES },
     Group { name: "alarms", flags: &[], cases: alarm::CASES },
@@ -52,6 +55,12 @@ const GROUPS: &[Group] = &[
     },
     Group { name: "wire", flags: &[], cases: wire::CASES },
     Group { name: "wire, stream cap", flags: &["--max-concurrent-streams=100"], cases: wire::STREAM_CAP },
+    Group { name: "watch", flags: &[], cases: watch::CASES },
+    Group {
+        name: "watch, progress",
+        flags: &["--watch-progress-notify-interval=1s"],
+        cases: watch::NOTIFIED,
+    },
     Group { name: "http", flags: &[], cases: http::CASES },
 ];
 

@@ -245,11 +245,22 @@ impl Pair {
 
     /// Sends `request` as it is to both and compares all that comes back. Errors come out as text.
     pub fn raw(&mut self, request: &Request) -> Result<RawOutcome, String> {
+        self.raw_with(request, |_| {})
+    }
+
+    /// The same, compared after `forgive`.
+    pub fn raw_with(
+        &mut self,
+        request: &Request,
+        forgive: impl Fn(&mut RawOutcome),
+    ) -> Result<RawOutcome, String> {
         self.step += 1;
         let path = request.headers.iter().find(|(name, _)| name == ":path").map_or("", |(_, path)| path);
         let mut outcomes = self.sides.each_mut().map(|side| {
             let answer = side.exchange(request).map_err(|error| error.kind().to_string())?;
-            Ok::<_, String>(RawOutcome::read(path, answer, &mut side.names))
+            let mut outcome = RawOutcome::read(path, answer, &mut side.names);
+            forgive(&mut outcome);
+            Ok::<_, String>(outcome)
         });
         let [expected, found] = &outcomes;
         let text = abbreviate(&format!("{:?} {}", request.headers, request.body.escape_ascii()));
@@ -287,6 +298,22 @@ impl Pair {
         if !fact {
             self.note("fact", format!("reference: {text}"));
         }
+    }
+
+    /// Client addresses, the reference's first.
+    pub fn addresses(&self) -> [std::net::SocketAddr; 2] {
+        self.sides.each_ref().map(|side| side.server.client())
+    }
+
+    /// One message of a stream that one side sent.
+    pub fn outcome(&mut self, side: usize, call: &Call, bytes: &[u8]) -> Outcome {
+        Outcome::of_message(call, bytes, &mut self.sides[side].names)
+    }
+
+    /// Compares what streams of both brought.
+    pub fn compare_stream<T: std::fmt::Debug + PartialEq>(&mut self, what: &str, expected: &T, found: &T) {
+        self.step += 1;
+        self.compare(what, expected, found);
     }
 
     fn compare<T: std::fmt::Debug + PartialEq>(&mut self, call: &str, expected: &T, found: &T) {
