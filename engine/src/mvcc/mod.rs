@@ -13,6 +13,9 @@ pub mod history;
 // The newest version of every key, and the small tables: a copy-on-write tree.
 pub mod index;
 
+// Records that compaction made dead, and the space they take.
+pub mod reclaim;
+
 // One version of the store, for reading.
 pub mod view;
 
@@ -36,6 +39,8 @@ pub enum Cold {
     Record(crate::types::Seq),
     /// The table of the history chunk that begins with this record.
     Table(crate::types::Seq),
+    /// The whole history chunk that begins with this record; only reclaim asks for it.
+    Chunk(crate::types::Seq),
     /// Stored bytes are not what was written; the text names file and offset. The process must end.
     Damaged(String),
 }

@@ -79,9 +79,9 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether a turn left committed entries behind because its budget was used up.
+    /// Whether a turn left something behind because its budget was used up.
     pub fn has_more(&self) -> bool {
-        self.applies.has_work()
+        self.applies.has_work() || !self.events.is_empty() || self.reclaims_on()
     }
 
     /// Goes on with the entry in front; false if it must wait.
@@ -125,13 +125,13 @@ impl Replica {
         Ok(true)
     }
 
-    /// Makes what is applied visible and lets its answers go.
-    fn publish(&mut self, now: Instant) -> Result<(), Fatal> {
+    /// Makes the version being built visible; false if something is cold.
+    pub(super) fn show(&mut self) -> Result<bool, Fatal> {
         let (root, state) = match self.store.publish() {
             Ok(published) => published,
             Err(cold) => {
                 self.applies.cold = self.want(&cold)?;
-                return Ok(());
+                return Ok(false);
             }
         };
         if root.height > 0 {
@@ -144,6 +144,14 @@ impl Replica {
                 self.store.history().next_seq().0,
             ];
             self.store.pages_mut().publish(root.page, tag);
+        }
+        Ok(true)
+    }
+
+    /// Makes what is applied visible and lets its answers go.
+    fn publish(&mut self, now: Instant) -> Result<(), Fatal> {
+        if !self.show()? {
+            return Ok(());
         }
         self.applies.published = self.applies.applied;
         self.applies.last_at = Some(now);

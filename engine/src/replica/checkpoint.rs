@@ -105,6 +105,9 @@ impl Replica {
 
     fn is_checkpoint_due(&self, now: Instant) -> bool {
         let published = self.applies.published();
+        if self.needs_checkpoint() {
+            return true;
+        }
         if published == self.checkpoints.durable {
             return false;
         }
@@ -119,7 +122,7 @@ impl Replica {
     fn pin_checkpoint(&mut self) -> Result<(), Fatal> {
         let mark = self.store.history_mut().begin_checkpoint();
         // Publishes the rows of chunks that the mark finished.
-        let (root, state) = match self.store.publish() {
+        let (root, state) = match self.store.publish_for_checkpoint() {
             Ok(published) => published,
             Err(cold) => {
                 // The history is being made stable for nothing; the next turn pins again.
@@ -139,6 +142,7 @@ impl Replica {
             payload.state.compacted = Revision::NEVER_COMPACTED;
         }
         let checkpoint = pages.begin_checkpoint(&payload.encode());
+        self.store.history_mut().on_checkpoint_pinned();
         let job = Box::new(CheckpointJob { checkpoint, applied });
         self.checkpoints.step = Step::Waiting { job, log: self.pushed };
         self.checkpoints.log_bytes = self.logged_bytes;
@@ -160,6 +164,7 @@ impl Replica {
         outcome.map_err(Fatal::Index)?;
         assert!(job.checkpoint.is_durable(), "a checkpoint came back unfinished");
         self.store.pages_mut().finish_checkpoint(job.checkpoint);
+        self.store.history_mut().on_checkpoint_durable();
         self.checkpoints.durable = job.applied;
         self.checkpoints.step = Step::Idle;
         self.wal.release(job.applied.index);

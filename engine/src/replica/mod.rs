@@ -33,6 +33,9 @@ mod applying;
 // Reads that wait for an index.
 mod read;
 
+// What compaction made dead is given back.
+mod reclaim;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -55,9 +58,11 @@ use crate::wal::{self, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
 use read::Reads;
+use reclaim::Reclaiming;
 
 pub use checkpoint::CheckpointJob;
 pub use read::ReadStart;
+pub use reclaim::Pace;
 
 /// Names a call of the driver's; opaque here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -162,6 +167,8 @@ pub struct Config {
     pub checkpoint_entries: u64,
     /// And when nothing was applied for this long, if anything was since the last.
     pub checkpoint_idle: Duration,
+    /// Reclaim.
+    pub reclaim: Pace,
 }
 
 impl Config {
@@ -182,6 +189,7 @@ impl Config {
             checkpoint_log_bytes: 64 << 20,
             checkpoint_entries: 300_000,
             checkpoint_idle: Duration::from_secs(5),
+            reclaim: Pace::default(),
         }
     }
 }
@@ -211,6 +219,7 @@ pub struct Replica {
     applies: ApplyQueue,
     reads: Reads,
     checkpoints: Checkpoints,
+    reclaiming: Reclaiming,
     events: VecDeque<Event>,
     /// Position of the newest append handed to the log.
     pushed: LogPosition,
@@ -273,6 +282,7 @@ impl Replica {
 
     /// Moves everything on that can move: call it after any input.
     pub fn turn(&mut self, now: Instant) -> Result<(), Fatal> {
+        self.reclaim(now)?;
         self.propose_batch();
         self.pump_raft();
         self.apply(now)?;
@@ -363,7 +373,11 @@ impl Replica {
             return Some(Work::Disk(token, op));
         }
         self.proposed = false;
-        if let Some((token, op)) = self.store.history_mut().poll_disk() {
+        let work = self.store.history_mut().poll_disk();
+        if self.store.history_mut().take_settled() {
+            self.warmed();
+        }
+        if let Some((token, op)) = work {
             return Some(Work::Disk(token, op));
         }
         if let Some(load) = self.loader.poll(self.store.pages_mut()) {
@@ -408,6 +422,7 @@ impl Replica {
     fn warmed(&mut self) {
         self.reads.warmed(&mut self.events);
         self.applies.warmed();
+        self.reclaiming.warmed();
     }
 
     /// Memory was faulted in.
@@ -441,7 +456,7 @@ impl Replica {
         self.reads.expire(now, &mut self.events);
         self.raise_space_alarm(now);
         let seal = self.wal.poll_timer(now);
-        seal.map_or(self.next_tick, |seal| seal.min(self.next_tick))
+        [seal, self.reclaiming.next_timeout(now)].into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
     /// The disk refuses space that the log will need: refuse writes that grow the store while there is still room to
@@ -495,7 +510,7 @@ impl Replica {
                     Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
                 }
             },
-            Cold::Record(_) | Cold::Table(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Chunk(_) => {
                 self.store.history_mut().fetch(cold);
                 Ok(true)
             }
@@ -537,6 +552,11 @@ impl Replica {
     pub fn db_size(&self) -> u64 {
         let pages = u64::from(self.store.pages().usage().live) * map::page::PAGE_SIZE as u64;
         pages + self.store.history().size()
+    }
+
+    /// The same without dead records, as far as they are known: etcd's dbSizeInUse.
+    pub fn db_size_in_use(&self) -> u64 {
+        self.db_size() - self.store.history().dead_bytes()
     }
 }
 

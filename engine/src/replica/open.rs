@@ -23,6 +23,7 @@ use crate::mvcc::history::directory::ChunkInfo;
 use crate::mvcc::history::{self, History};
 use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{self, Index, Root};
+use crate::mvcc::reclaim::{self, Reclaim, Saved};
 use crate::mvcc::store::{self, State, Store};
 use crate::request::AlarmKind;
 use crate::seeded::{self, Bug};
@@ -116,6 +117,7 @@ pub fn open(
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),
         checkpoints: Checkpoints::new(applied),
+        reclaiming: Default::default(),
         events: Default::default(),
         pushed: LogPosition(0),
         logged: (recovered.hard_state.term, recovered.hard_state.vote),
@@ -185,8 +187,10 @@ fn open_store(
         index.pages_mut().publish(root, map::Tag::default());
         // What a checkpoint does not name does not exist: files left by a start that never made one go away.
         let nothing = history::Mark { last_main: State::INITIAL.revision.0, ..history::Mark::default() };
-        let history = History::open(config.history, Vec::new(), nothing, disk).map_err(Error::History)?;
-        return Ok((Store::new(index, history, State::INITIAL, BTreeSet::new()), loader));
+        let history = History::open(config.history, Vec::new(), nothing, Vec::new(), disk);
+        let history = history.map_err(Error::History)?;
+        let store = Store::new(index, history, State::INITIAL, BTreeSet::new(), Reclaim::default());
+        return Ok((store, loader));
     };
     let mut index = Index::new(writer, payload.root);
     let chunks = rows(&mut index, &mut loader, disk, Table::HistorySegment, ChunkInfo::decode)?;
@@ -194,8 +198,20 @@ fn open_store(
         rows(&mut index, &mut loader, disk, Table::Alarm, |key, _| store::parse_alarm_row(key))?
             .into_iter()
             .collect();
-    let history = History::open(config.history, chunks, payload.mark, disk).map_err(Error::History)?;
-    Ok((Store::new(index, history, payload.state, alarms), loader))
+    let saved = rows(&mut index, &mut loader, disk, Table::Misc, reclaim_row)?.into_iter().flatten().next();
+    let (reclaim, let_go, dead) = match saved {
+        None => (Reclaim::default(), Vec::new(), 0),
+        Some(saved) => (Reclaim::new(saved.clone()), saved.let_go, saved.active_dead),
+    };
+    let history = History::open(config.history, chunks, payload.mark, let_go, disk);
+    let mut history = history.map_err(Error::History)?;
+    history.set_active_dead(dead);
+    Ok((Store::new(index, history, payload.state, alarms, reclaim), loader))
+}
+
+/// The state of reclaim, out of the table of single values.
+fn reclaim_row(key: &[u8], row: &[u8]) -> Option<Option<Saved>> {
+    if key == reclaim::ROW { Saved::decode(row).map(Some) } else { Some(None) }
 }
 
 /// Reads a small table, waiting for its pages.

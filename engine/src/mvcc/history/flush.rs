@@ -27,6 +27,7 @@ enum Step {
     Create { segment: u64 },
     Write { segment: u64, offset: u64, data: Bytes, chunk: Option<Seq> },
     Sync { segment: u64 },
+    Remove { segment: u64 },
 }
 
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl Flush {
         self.push(Step::Write { segment, offset, data, chunk });
     }
 
+    /// Queues the end of a file that no checkpoint names and nobody reads.
+    pub fn remove(&mut self, segment: u64) {
+        self.push(Step::Remove { segment });
+    }
+
     /// Asks for everything queued so far to become stable. One barrier at a time.
     pub fn barrier(&mut self) {
         assert!(self.barrier.is_none(), "a second barrier before the first is through");
@@ -83,6 +89,7 @@ impl Flush {
                 Op::Write { file: FileName::History(segment), offset, data, durability: Durability::Cached }
             }
             Step::Sync { segment } => Op::Sync { file: FileName::History(segment) },
+            Step::Remove { segment } => Op::Remove { file: FileName::History(segment) },
         };
         self.in_flight.insert(id, step);
         Some((Token { owner: Owner::History, id }, op))
@@ -119,7 +126,7 @@ impl Flush {
         outcome?;
         let mut progress = Progress::None;
         match step {
-            Step::Create { .. } => {}
+            Step::Create { .. } | Step::Remove { .. } => {}
             Step::Write { segment, chunk, .. } => {
                 self.dirty.insert(segment);
                 progress = chunk.map_or(Progress::None, Progress::Written);
