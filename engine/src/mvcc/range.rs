@@ -166,6 +166,11 @@ impl RangeTask {
         Ok(Ok(RangeTask { plan, header: view.revision, count, walk, picks: Picks::default() }))
     }
 
+    /// The revision that it reads.
+    pub fn pinned(&self) -> Revision {
+        self.walk.revision()
+    }
+
     /// Goes on until the answer is there or the budget is used up.
     pub fn advance<R: ReadPages>(
         &mut self,

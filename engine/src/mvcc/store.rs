@@ -124,9 +124,8 @@ impl<W: WritePages> Store<W> {
         let counted = if seeded::is(Bug::KeepGeneration) { newest } else { alive };
         let (created, version) = counted.map_or((main, 1), |entry| (entry.created, entry.version + 1));
         let change = Change::Put { value, created, version, lease };
-        // Whether reclaim has taken such a tombstone out of the index differs from member to member.
-        let chained = newest.filter(|entry| entry.is_live() || entry.modified >= self.building.compacted);
-        let prev = chained.map(|entry| entry.seq);
+        // Where reclaim has taken a tombstone out of the index there is none: a link, and nothing that answers show.
+        let prev = newest.map(|entry| entry.seq);
         let new = NewRecord { main, sub: self.subs, prev, key: put.key, change };
         self.write(&new, created, version, lease)?;
         Ok(alive.map(|entry| entry.seq))

@@ -114,13 +114,17 @@ impl Replica {
     /// Whether checkpoints are all that reclaim waits for, or many files wait for one.
     pub(super) fn needs_checkpoint(&self) -> bool {
         let history = self.store.history();
-        let waits = history.is_releasing() && self.store.reclaimed().is_done(self.floor_allowed());
-        waits || history.vacated().len() >= VACATED_MAX
+        let done = !self.stopping && self.store.reclaimed().is_done(self.floor_allowed());
+        (history.waits_for_checkpoint() && done) || history.vacated().len() >= VACATED_MAX
     }
 
     /// Goes on for a slice, if nothing forbids it.
     pub(super) fn reclaim(&mut self, now: Instant) -> Result<(), Fatal> {
         self.reclaiming.refill(now, self.config.reclaim);
+        if self.stopping {
+            self.reclaiming.busy = false;
+            return Ok(());
+        }
         if self.reclaiming.cold || !self.events.is_empty() || !self.applies.is_settled() {
             return Ok(());
         }

@@ -67,6 +67,15 @@ impl Model {
         kv.as_ref()
     }
 
+    /// Whether nobody who reads at `floor` or later sees what a change at `revision` did to `key`. A deletion exactly at the
+    /// floor is still told of.
+    pub fn is_dead(&self, key: &[u8], revision: i64, floor: i64) -> bool {
+        let Some(versions) = self.keys.get(key) else { return false };
+        let replaced = versions.iter().any(|(later, _)| *later > revision && *later <= floor);
+        let deletes = versions.iter().any(|(at, kv)| *at == revision && kv.is_none());
+        replaced || (deletes && revision < floor)
+    }
+
     /// Carries a request out. Returns the answer and what becomes of which key.
     pub fn execute(&self, request: &Request, at: &At) -> (Reply, Vec<Change>) {
         let mut open = Open { model: self, at, overlay: BTreeMap::new(), changes: Vec::new() };

@@ -16,6 +16,7 @@ use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, Op, Owner, Token};
 use engine::replica::{self, CallId, CheckpointJob, Fatal, Replica, Work};
 use engine::seeded::{self, Bug};
+use engine::types::Revision;
 
 use crate::judge::Judge;
 use crate::serve::{PROBE, Served, Serving};
@@ -288,7 +289,12 @@ impl World {
     /// Everything the replica wants after an input.
     fn pump(&mut self) -> Result<(), Stop> {
         let now = self.now();
-        self.member().replica.turn(now)?;
+        // The judge reads everything that is new since it looked last.
+        let judged = Revision(self.judge.model().revision());
+        let member = self.member();
+        let pin = member.serving.oldest_pin().map_or(judged, |pin| pin.min(judged));
+        member.replica.pin(Some(pin));
+        member.replica.turn(now)?;
         self.start_work()?;
         while let Some(event) = self.member().replica.poll_event() {
             if matches!(event, replica::Event::Answer { call: CallId::NOBODY, .. }) {

@@ -481,7 +481,8 @@ mod tests {
         let table = Table::parse(&bytes[region - Table::tail_len(records)..], Seq(10), Revision(5)).unwrap();
         assert_eq!(table, written);
         for n in 0..100 {
-            let found = table.find(Seq(10 + n)).map(|row| Record::parse(&bytes[row.offset as usize..]).unwrap());
+            let found =
+                table.find(Seq(10 + n)).map(|row| Record::parse(&bytes[row.offset as usize..]).unwrap());
             assert_eq!(found.map(|record| record.seq()), kept.contains(&n).then_some(Seq(10 + n)));
             let position = table.position(Seq(10 + n));
             let next = kept.iter().find(|kept| **kept >= n).map(|kept| Seq(10 + kept));

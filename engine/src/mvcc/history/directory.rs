@@ -201,7 +201,11 @@ mod tests {
         assert_eq!(ChunkInfo::decode(&nonsense.key(), &nonsense.encode()), None);
         assert_eq!(ChunkInfo::decode(&row.key(), &row.encode()[1..]), None);
         let nonsense = ChunkInfo { dead: 6, ..row };
-        assert_eq!(ChunkInfo::decode(&nonsense.key(), &nonsense.encode()), None, "more dead records than records");
+        assert_eq!(
+            ChunkInfo::decode(&nonsense.key(), &nonsense.encode()),
+            None,
+            "more dead records than records"
+        );
         assert_eq!(row.dead_bytes(), (1 << 18) * 2 / 5);
     }
 
@@ -210,7 +214,8 @@ mod tests {
         let slot = |first, last| Slot { info: info(first, last), table: None, bytes: None, written: true };
         let mut directory = Directory::default();
         [(1, 10), (11, 20), (21, 30), (31, 40)].map(|(first, last)| directory.push(slot(first, last)));
-        let firsts = |directory: &Directory| directory.iter().map(|slot| slot.info.first_seq.0).collect::<Vec<_>>();
+        let firsts =
+            |directory: &Directory| directory.iter().map(|slot| slot.info.first_seq.0).collect::<Vec<_>>();
         assert_eq!(directory.after(Seq(11)).map(|slot| slot.info.first_seq), Some(Seq(21)));
         assert_eq!(directory.replace(Seq(11), Seq(21), Some(slot(11, 30))).len(), 2);
         assert_eq!(firsts(&directory), [1, 11, 31]);

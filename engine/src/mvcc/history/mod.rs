@@ -239,7 +239,8 @@ impl History {
             self.finish_active();
         }
         if self.active.is_none() {
-            let active = Active::new(self.spare.pop().unwrap_or_default(), seq, main, len, self.config.chunk_bytes);
+            let active =
+                Active::new(self.spare.pop().unwrap_or_default(), seq, main, len, self.config.chunk_bytes);
             self.place(active.region() as u64);
             self.active = Some(active);
         }

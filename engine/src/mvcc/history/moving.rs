@@ -282,7 +282,12 @@ impl History {
         self.shelf.vacated()
     }
 
-    /// Whether space waits for checkpoints, or for readers of files that left.
+    /// Whether files wait for checkpoints.
+    pub fn waits_for_checkpoint(&self) -> bool {
+        self.shelf.is_waiting()
+    }
+
+    /// Whether files wait for checkpoints, or for their readers.
     pub fn is_releasing(&self) -> bool {
         self.shelf.is_waiting() || !self.moves.leaving.is_empty()
     }

@@ -1,5 +1,7 @@
 //! A look at everything that is stored, by way of the running replica: what the judge settles by.
 
+use std::time::Duration;
+
 use engine::map;
 use engine::mvcc::Cold;
 use engine::mvcc::index::{self, IndexView, Root};
@@ -13,6 +15,9 @@ use super::{Member, Stop, World};
 use crate::call::{Keys, Range, Reply};
 use crate::dump::{Pause, Reader};
 use crate::serve::{self, PROBE};
+
+/// Reclaim of all there is in a run takes no longer, in simulated time.
+const RECLAIM_TIME_MAX: Duration = Duration::from_secs(30);
 
 impl World {
     /// Waits for what was found cold.
@@ -51,7 +56,8 @@ impl World {
                 }
             }
         }
-        let mut reader = Reader::default();
+        let model = self.judge.model().clone();
+        let mut reader = Reader::new(&model);
         loop {
             match reader.advance(self.replica()) {
                 Ok(()) => break,
@@ -59,6 +65,7 @@ impl World {
                 Err(Pause::Wrong(what)) => return Err(Stop::Violation(what)),
             }
         }
+        self.judge.tally.reclaimed += reader.missing();
         let dump = reader.into_dump();
         self.judge.settle(&dump).map_err(Stop::Violation)?;
         self.trace.note(format_args!("revision {} compacted {}\n", dump.revision, dump.compacted));
@@ -71,6 +78,22 @@ impl World {
             self.judge.check_range(&range, &reply).map_err(Stop::Violation)?;
         }
         Ok(())
+    }
+
+    /// Waits until all that compaction made dead is given back, down to the files.
+    pub fn wait_for_reclaim(&mut self) -> Result<(), Stop> {
+        self.run_until_quiet()?;
+        let until = self.now + RECLAIM_TIME_MAX;
+        loop {
+            let compacted = self.replica().store().published().1.compacted;
+            if compacted.0 <= self.judge.model().revision() && self.replica().is_reclaimed(compacted) {
+                return Ok(());
+            }
+            if self.now > until || !self.step()? {
+                let reclaimed = self.replica().store().reclaimed();
+                return Err(Stop::Violation(format!("reclaim to {compacted} has no end: {reclaimed:?}")));
+            }
+        }
     }
 
     /// One range, to its end, with nothing else going on.
