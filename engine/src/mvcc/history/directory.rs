@@ -213,7 +213,9 @@ mod tests {
     fn a_chunk_takes_the_place_of_its_sources() {
         let slot = |first, last| Slot { info: info(first, last), table: None, bytes: None, written: true };
         let mut directory = Directory::default();
-        [(1, 10), (11, 20), (21, 30), (31, 40)].map(|(first, last)| directory.push(slot(first, last)));
+        [(1, 10), (11, 20), (21, 30), (31, 40)]
+            .iter()
+            .for_each(|&(first, last)| directory.push(slot(first, last)));
         let firsts =
             |directory: &Directory| directory.iter().map(|slot| slot.info.first_seq.0).collect::<Vec<_>>();
         assert_eq!(directory.after(Seq(11)).map(|slot| slot.info.first_seq), Some(Seq(21)));

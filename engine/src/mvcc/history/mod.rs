@@ -333,14 +333,13 @@ impl History {
             return Ok(active.table().find(seq).map(|row| active.record(row)));
         }
         let Some(slot) = self.finished.of_seq(seq) else { return Ok(None) };
-        if let Some(bytes) = self.cold.record(seq) {
-            return Ok(Some(Record::trusted(bytes)));
-        }
-        let Some(table) = &slot.table else { return Err(Cold::Record(seq)) };
-        let Some(row) = table.find(seq) else { return Ok(None) };
-        match &slot.bytes {
-            Some(bytes) => Ok(Some(Record::trusted(&bytes[row.offset as usize..]))),
-            None => Err(Cold::Record(seq)),
+        let row = slot.table.as_ref().map(|table| table.find(seq));
+        match (row, &slot.bytes, self.cold.record(seq)) {
+            // Even if it is in memory still.
+            (Some(None), _, _) => Ok(None),
+            (Some(Some(row)), Some(bytes), _) => Ok(Some(Record::trusted(&bytes[row.offset as usize..]))),
+            (_, _, Some(bytes)) => Ok(Some(Record::trusted(bytes))),
+            _ => Err(Cold::Record(seq)),
         }
     }
 
