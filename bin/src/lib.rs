@@ -45,6 +45,12 @@ mod pulse;
 // The state core's loop.
 pub mod node;
 
+// Compaction without being asked.
+mod compactor;
+
+// What the member does unasked.
+mod upkeep;
+
 // One client connection.
 pub mod conn;
 

@@ -20,6 +20,7 @@ use engine::disk::{Disk, DiskError, Op, Outcome, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
+use engine::types::Revision;
 use glommio::sync::Semaphore;
 use net::front::{ConnId, Front};
 
@@ -194,6 +195,7 @@ impl Node {
         let now = Instant::now();
         let mut cores = self.cores.borrow_mut();
         let Cores { replica, front, .. } = &mut *cores;
+        replica.pin(front.oldest_pin(now));
         replica.turn(now)?;
         front.run_slices(replica)?;
         while let Some(event) = replica.poll_event() {
@@ -340,6 +342,10 @@ impl Node {
 
     /// A linearizable read for a health check.
     pub(crate) async fn read_outside(&self) -> Result<(), ApiError> {
+        self.ask_outside(|front, id, replica| front.read_outside(Instant::now(), id, replica)).await
+    }
+
+    async fn ask_outside(&self, ask: impl FnOnce(&mut Front, u64, &mut Replica)) -> Result<(), ApiError> {
         let id = self.next_outside.get();
         self.next_outside.set(id + 1);
         let read = Rc::new(OutsideRead::default());
@@ -347,11 +353,17 @@ impl Node {
         {
             let mut cores = self.cores.borrow_mut();
             let Cores { replica, front, .. } = &mut *cores;
-            front.read_outside(Instant::now(), id, replica);
+            ask(front, id, replica);
         }
         self.ring();
         read.wake.wait().await;
         read.outcome.take().expect("set before the bell")
+    }
+
+    /// Compacts, for the member itself.
+    pub(crate) async fn compact_outside(&self, revision: Revision) -> Result<(), ApiError> {
+        self.ask_outside(|front, id, replica| front.compact_outside(Instant::now(), id, revision, replica))
+            .await
     }
 
     /// Brings the gauges up to date, for a page of metrics.
@@ -367,7 +379,9 @@ impl Node {
         m.proposals_applied.set(raft.applied_index().0 as f64);
         m.proposals_pending.set(replica.pending() as f64);
         m.db_total_size.set(replica.db_size() as f64);
-        m.db_in_use_size.set(replica.db_size() as f64);
+        m.db_in_use_size.set(replica.db_size_in_use() as f64);
+        let dead = replica.store().reclaimed().tally().dead;
+        m.compacted_keys.add(dead - m.compacted_keys.count());
         m.keys.set(root.live as f64);
         m.current_revision.set(state.revision.0 as f64);
         m.compact_revision.set(state.compacted.0 as f64);

@@ -288,6 +288,7 @@ async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepare
     glommio::spawn_local(Rc::clone(&node).run_turns()).detach();
     glommio::spawn_local(Rc::clone(&node).run_clock(pulse.beat())).detach();
     glommio::spawn_local(pulse.listen()).detach();
+    glommio::spawn_local(Rc::clone(&node).run_upkeep(config.auto_compaction)).detach();
     node.ring();
     log.info(
         "starting etcd server",

@@ -19,6 +19,9 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
+/// What compaction frees comes back.
+pub mod reclaim;
+
 /// What a first start costs.
 pub mod start;
 

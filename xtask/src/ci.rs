@@ -69,7 +69,9 @@ fn against_etcd() -> bool {
     let process = |what: &str| rig("process", "kontiki-tests", "process", &[what.to_owned()]).run();
     diff("cases", &[])
         && diff("generated", &["--cases", GENERATED_CALLS])
-        && ["flags", "hostile", "kill9", "copies", "power", "stall", "race"].into_iter().all(process)
+        && ["flags", "hostile", "kill9", "copies", "power", "stall", "reclaim", "race"]
+            .into_iter()
+            .all(process)
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
 }
 

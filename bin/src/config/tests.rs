@@ -229,7 +229,6 @@ fn what_changes_nothing_says_so() {
         ("--pre-vote=false", Level::Info, "--pre-vote has no effect: "),
         ("--enable-pprof", Level::Warn, "--enable-pprof is not built yet: "),
         ("--listen-metrics-urls=http://127.0.0.1:1", Level::Warn, "--listen-metrics-urls is not built yet: "),
-        ("--auto-compaction-retention=1", Level::Warn, "--auto-compaction-retention is not built yet: "),
         ("--kontiki-record-disk=/r", Level::Warn, "--kontiki-record-disk is for tests; "),
         ("--experimental-memory-mlock", Level::Warn, "--experimental-memory-mlock is not built yet: "),
         ("--vv=3", Level::Info, "flag is no longer supported - ignoring"),

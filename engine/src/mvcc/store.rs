@@ -247,6 +247,11 @@ impl<W: WritePages> Store<W> {
         &self.reclaim
     }
 
+    /// Whether the version being built is the one readers see.
+    pub fn is_published(&self) -> bool {
+        self.published == (self.index.root(), self.building)
+    }
+
     /// The version readers see.
     pub fn published(&self) -> (Root, State) {
         self.published

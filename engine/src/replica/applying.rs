@@ -9,7 +9,9 @@ use super::{Event, Fatal, Replica};
 use crate::apply::{Answer, Applying};
 use crate::command::RequestId;
 use crate::map::Tag;
+use crate::mvcc::index::Root;
 use crate::mvcc::range::Progress;
+use crate::mvcc::store::State;
 use crate::mvcc::walk::Budget;
 use crate::seeded::{self, Bug};
 use crate::wal::EntryId;
@@ -135,17 +137,22 @@ impl Replica {
             }
         };
         if root.height > 0 {
-            let tag: Tag = [
-                u64::from(root.height),
-                root.live,
-                root.entries,
-                state.revision.0 as u64,
-                state.compacted.0 as u64,
-                self.store.history().next_seq().0,
-            ];
-            self.store.pages_mut().publish(root.page, tag);
+            self.publish_pages(root, state);
         }
         Ok(true)
+    }
+
+    /// The same version in the page memory.
+    pub(super) fn publish_pages(&mut self, root: Root, state: State) {
+        let tag: Tag = [
+            u64::from(root.height),
+            root.live,
+            root.entries,
+            state.revision.0 as u64,
+            state.compacted.0 as u64,
+            self.store.history().next_seq().0,
+        ];
+        self.store.pages_mut().publish(root.page, tag);
     }
 
     /// Makes what is applied visible and lets its answers go.

@@ -130,9 +130,7 @@ impl Replica {
                 return Ok(());
             }
         };
-        let tag = self.store.pages().version().tag;
-        let pages = self.store.pages_mut();
-        pages.publish(root.page, tag);
+        self.publish_pages(root, state);
         let applied = self.applies.published();
         let mut payload = Payload { root, state, applied, mark };
         if seeded::is(Bug::CheckpointClaimsMore) {
@@ -141,7 +139,7 @@ impl Replica {
         if seeded::is(Bug::ForgetCompaction) {
             payload.state.compacted = Revision::NEVER_COMPACTED;
         }
-        let checkpoint = pages.begin_checkpoint(&payload.encode());
+        let checkpoint = self.store.pages_mut().begin_checkpoint(&payload.encode());
         self.store.history_mut().on_checkpoint_pinned();
         let job = Box::new(CheckpointJob { checkpoint, applied });
         self.checkpoints.step = Step::Waiting { job, log: self.pushed };

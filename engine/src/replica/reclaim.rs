@@ -141,7 +141,9 @@ impl Replica {
             Err(cold) => self.reclaiming.cold = self.want(&cold)?,
         }
         let forgotten = self.store.reclaimed().tally().forgotten;
-        if forgotten - self.reclaiming.shown >= UNPUBLISHED_MAX && self.show()? {
+        let many = forgotten - self.reclaiming.shown >= UNPUBLISHED_MAX;
+        let last = !self.reclaiming.busy && !self.store.is_published();
+        if (many || last) && self.show()? {
             self.reclaiming.shown = forgotten;
         }
         Ok(())

@@ -8,6 +8,7 @@ use engine::replica::{CallId, Fatal, Replica};
 use engine::response::Response;
 use engine::types::Seq;
 
+use super::pins::{self, Pin, Sending};
 use super::serve::Served;
 use super::{Front, Place, Waiting};
 use crate::api::encoder::{Encoder, Fill};
@@ -32,6 +33,8 @@ const WALK_BUDGET: Budget = Budget(4 * Budget::SLICE.0);
 pub struct Task {
     pub place: Place,
     pub work: Work,
+    /// The revision it reads; an answer under way has a pin of its own.
+    pub _pin: Option<Pin>,
 }
 
 /// What is read.
@@ -62,6 +65,7 @@ impl Records for Stored<'_> {
 impl Front {
     /// Runs a few slices, of each read in turn.
     pub fn run_slices(&mut self, replica: &mut Replica) -> Result<(), Fatal> {
+        self.answer_finished(replica)?;
         for _ in 0..self.tasks.len().min(SLICES_MAX) {
             let task = self.tasks.pop_front().expect("as many as there were");
             let place = task.place;
@@ -113,18 +117,20 @@ impl Front {
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<(), Fatal> {
+        let pin = self.pins.pin(pins::oldest_named(&answer));
         match Encoder::new(Front::origin(replica), answer, &Stored(replica)) {
             Ok(encoder) => {
                 server.begin_message(place.call, encoder.encoded_len());
                 if encoder.remaining() == 0 {
                     server.finish(place.call, &Status::OK);
                 } else {
-                    self.answers.insert(place.key(), encoder);
+                    self.answers.insert(place.key(), Sending::new(encoder, pin));
                 }
                 Ok(())
             }
             Err((answer, cold)) => {
-                self.wait_for_record(Waiting::Answer { place, answer: Box::new(answer) }, cold, replica)
+                let waiting = Waiting::Answer { place, answer: Box::new(answer), pin };
+                self.wait_for_record(waiting, cold, replica)
             }
         }
     }
@@ -139,9 +145,11 @@ impl Front {
         let mut walk_budget = WALK_BUDGET;
         while let Some((call, room)) = server.poll_writable() {
             let place = Place { conn, call };
-            let Some(mut encoder) = self.answers.remove(&place.key()) else { continue };
-            if !self.fill(place, &mut encoder, room, &mut walk_budget, server, replica)? {
-                self.answers.insert(place.key(), encoder);
+            let Some(mut sending) = self.answers.remove(&place.key()) else { continue };
+            let left = sending.encoder.remaining();
+            if !self.fill(place, &mut sending.encoder, room, &mut walk_budget, server, replica)? {
+                sending.moved |= sending.encoder.remaining() < left;
+                self.answers.insert(place.key(), sending);
             }
         }
         Ok(())
@@ -180,7 +188,7 @@ impl Front {
                     let list = encoder.walk().expect("a walk asked for its batch");
                     match list.next(&replica.view(), WALK_BATCH, walk_budget) {
                         Ok(batch) if batch.is_empty() => {
-                            self.tasks.push_back(Task { place, work: Work::Resume });
+                            self.tasks.push_back(Task { place, work: Work::Resume, _pin: None });
                             return Ok(false);
                         }
                         Ok(batch) => encoder.feed(&batch),

@@ -4,14 +4,17 @@
 //! answered at once (reads of what is in memory), or handed to the [`Replica`] and answered when its [`Event`] comes.
 //! Answers gather in each connection's output; the driver sends one batch per connection and turn.
 //!
-//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] each
-//! turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
+//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::oldest_pin`] before and [`Front::on_event`],
+//! [`Front::run_slices`] in each turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
 
 // What each request becomes.
 mod serve;
 
 // Reads that take more than a slice, and answers that take more than one send.
 mod long;
+
+// What answers under way need, and who waits for reclaim.
+mod pins;
 
 // Calls whose client sends a stream of messages.
 mod streams;
@@ -22,16 +25,18 @@ use std::time::Instant;
 use bytes::Bytes;
 use engine::error::ApiError;
 use engine::replica::{CallId, Event, Fatal, Replica};
+use engine::request::{Compact, Write};
+use engine::types::Revision;
 
 use crate::api::Refusal;
 use crate::api::cluster::Member;
-use crate::api::encoder::Encoder;
 use crate::api::header::Origin;
 use crate::api::route::{self, Kind, Method};
 use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
 use long::Task;
+use pins::{Finishing, Pin, Pins, Sending};
 use streams::Streamed;
 
 /// A connection of this core.
@@ -60,12 +65,14 @@ pub struct Config {
 enum Waiting {
     /// A write waits for its answer.
     Write(Place),
+    /// A compaction whose answer waits for reclaim as well.
+    Compaction(Place, Revision),
     /// A request waits until it can be served from the beginning.
     Again { place: Place, method: Method, message: Bytes },
     /// A read in slices found something cold.
     Slice(Task),
     /// An answer found a record cold.
-    Answer { place: Place, answer: Box<engine::response::Response> },
+    Answer { place: Place, answer: Box<engine::response::Response>, pin: Pin },
     /// A long answer found a record cold.
     Stream(Place),
     /// Somebody outside gRPC waits for a linearizable read.
@@ -82,6 +89,10 @@ struct Place {
 impl Place {
     fn key(self) -> (u64, u64) {
         (self.conn.0.to_u64(), self.call.to_u64())
+    }
+
+    fn of_key((conn, call): (u64, u64)) -> Place {
+        Place { conn: ConnId(Key::from_u64(conn)), call: grpc::CallId::from_u64(call) }
     }
 }
 
@@ -102,7 +113,13 @@ pub struct Front {
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
     /// Answers on their way out.
-    answers: BTreeMap<(u64, u64), Encoder>,
+    answers: BTreeMap<(u64, u64), Sending>,
+    /// What the reads and answers under way need.
+    pins: Pins,
+    /// When stalled answers were looked for.
+    looked_at: Option<Instant>,
+    /// Calls that are answered when reclaim is finished.
+    finishing: Vec<Finishing>,
     dirty: Vec<ConnId>,
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
@@ -118,6 +135,9 @@ impl Front {
             waiting: Slab::default(),
             tasks: VecDeque::new(),
             answers: BTreeMap::new(),
+            pins: Pins::default(),
+            looked_at: None,
+            finishing: Vec::new(),
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
@@ -189,6 +209,7 @@ impl Front {
                 }
                 grpc::Event::Cancelled { call } => {
                     self.answers.remove(&Place { conn, call }.key());
+                    self.finishing.retain(|waiting| waiting.place != Place { conn, call });
                     self.cancel_call(Place { conn, call });
                 }
             }
@@ -215,6 +236,11 @@ impl Front {
                 Ok(())
             }
             (Waiting::Write(place), Some(answer)) => self.deliver(place, answer, replica),
+            (Waiting::Compaction(place, revision), Some(Ok(answer))) => {
+                self.finish_compaction(place, revision, answer);
+                self.answer_finished(replica)
+            }
+            (Waiting::Compaction(place, _), Some(refused)) => self.deliver(place, refused, replica),
             (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
             (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
                 let served = front.serve_now(now, place, method, &message, replica)?;
@@ -224,7 +250,9 @@ impl Front {
                 self.tasks.push_back(task);
                 Ok(())
             }
-            (Waiting::Answer { place, answer }, None) => self.deliver(place, Ok(*answer), replica),
+            (Waiting::Answer { place, answer, pin: _pin }, None) => self.with(place, |front, server| {
+                front.settle(place, serve::Served::Answer(*answer), server, replica)
+            }),
             (Waiting::Stream(place), None) => self.with(place, |_, server| {
                 server.want_writable(place.call);
                 Ok(())
@@ -273,7 +301,17 @@ impl Front {
         self.outside.push_back((id, outcome));
     }
 
-    /// The next read for somebody outside gRPC that is done.
+    /// Compacts for somebody outside gRPC; [`Front::poll_outside`] says how it went.
+    pub fn compact_outside(&mut self, now: Instant, id: u64, revision: Revision, replica: &mut Replica) {
+        let key = self.waiting.insert(Waiting::Outside(id));
+        let compact = Write::Compact(Compact { revision: revision.0, physical: false });
+        if let Err(error) = replica.propose(now, CallId(key.to_u64()), &compact, 0) {
+            self.waiting.remove(key);
+            self.outside.push_back((id, Err(error)));
+        }
+    }
+
+    /// The next read or compaction for somebody outside gRPC that is done.
     pub fn poll_outside(&mut self) -> Option<(u64, Result<(), ApiError>)> {
         self.outside.pop_front()
     }
@@ -308,6 +346,7 @@ impl Front {
     pub fn close(&mut self, conn: ConnId) {
         self.conns.remove(conn.0);
         drop_answers(&mut self.answers, conn, |_| false);
+        self.drop_finishing(conn, |_| false);
         self.cancel_calls_of(conn);
     }
 
@@ -338,6 +377,8 @@ impl Front {
         connection.server.handle_timeout(now)?;
         // Calls past their deadline take their answers with them.
         drop_answers(&mut self.answers, conn, |call| connection.server.is_live(call));
+        self.finishing
+            .retain(|waiting| waiting.place.conn != conn || connection.server.is_live(waiting.place.call));
         Ok(())
     }
 
@@ -385,7 +426,7 @@ impl Front {
 
 /// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
 fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Encoder>,
+    answers: &mut BTreeMap<(u64, u64), Sending>,
     conn: ConnId,
     keep: impl Fn(grpc::CallId) -> bool,
 ) {

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, stall, start};
+use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, reclaim, stall, start};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|start|race|flags|hostile [options]
+usage: process kill9|copies|power|stall|start|race|reclaim|flags|hostile [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
-  --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
+  --count N        kills (5), copies (3), images of disks (40), transactions (30000) or keys (200000)
   --images N       the same for power
-  --full           200 kills, 50 copies, 200 images, 1000000 transactions
+  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 2000000 keys
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -21,6 +21,7 @@ const KILLS: [u64; 2] = [5, 200];
 const COPIES: [u64; 2] = [3, 50];
 const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
+const KEYS: [u64; 2] = [200_000, 2_000_000];
 
 #[derive(Default)]
 struct Options {
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
+        "reclaim" => reclaim::run(&subject, count(KEYS)),
         _ => flags::run(&subject, options.etcd),
     };
     let seconds = start.elapsed().as_secs_f64();
@@ -83,7 +85,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile" => {
+            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "reclaim" | "flags" | "hostile" => {
                 options.check = arg
             }
             "--subject" => options.subject = Some(value()?),

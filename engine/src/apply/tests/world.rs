@@ -245,7 +245,7 @@ impl World {
         Shown::Delete { revision: revision.0, deleted, prev: self.show_list(&prev) }
     }
 
-    fn show_range(&mut self, RangeAnswer { revision, kvs, more, count }: RangeAnswer) -> Shown {
+    fn show_range(&mut self, RangeAnswer { revision, kvs, more, count, .. }: RangeAnswer) -> Shown {
         let list = match kvs {
             Kvs::List(list) => list,
             Kvs::Walk(mut long) => {

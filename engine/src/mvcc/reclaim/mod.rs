@@ -156,7 +156,8 @@ impl Reclaim {
 
     /// All that the floor allows was done, as far as space in memory and in the index goes.
     pub fn is_done(&self, floor: Revision) -> bool {
-        self.marked >= floor && self.scan.is_none() && self.rewrite.is_none() && self.settled
+        let idle = self.scan.is_none() && self.rewrite.is_none() && self.dirty.is_empty();
+        self.marked >= floor && idle && self.settled
     }
 
     /// The revision that is already treated as floor: no reader may begin below it.
@@ -191,6 +192,9 @@ impl Reclaim {
             } else if !self.settled {
                 self.chosen = choose::chunks(history);
                 self.settled = self.chosen.is_empty();
+            } else if !self.dirty.is_empty() {
+                self.write_row(index, history)?;
+                spend.steps -= 1;
             } else {
                 return Ok(false);
             }
