@@ -134,8 +134,9 @@ impl Front {
     }
 
     fn end_stalled(&mut self, now: Instant) {
-        let stalled = self.answers.iter_mut().filter(|(_, sending)| sending.is_stalled(now));
-        for key in stalled.map(|(key, _)| *key).collect::<Vec<_>>() {
+        let all = self.answers.iter_mut();
+        let stalled: Vec<_> = all.filter_map(|(key, sending)| sending.is_stalled(now).then_some(*key)).collect();
+        for key in stalled {
             self.answers.remove(&key);
             let place = Place::of_key(key);
             if let Some(mut connection) = self.take(place.conn) {
