@@ -28,14 +28,15 @@ pub struct CheckpointJob {
 }
 
 impl CheckpointJob {
-    /// Does all of it, waiting for the disk; `pause` is called between operations and decides the pace.
+    /// Does all of it, waiting for the disk; `pause` is called between operations and decides the pace. Comes back early
+    /// from a disk without room.
     pub fn run(&mut self, disk: &mut dyn Disk, mut pause: impl FnMut()) -> Result<(), MapError> {
         while let Some((token, op)) = self.checkpoint.poll() {
             let outcome = disk.run(op);
             self.checkpoint.on_completed(token, outcome)?;
             pause();
         }
-        self.checkpoint.settle()
+        if self.checkpoint.is_full() { Ok(()) } else { self.checkpoint.settle() }
     }
 }
 
@@ -60,6 +61,8 @@ enum Step {
     /// Ready for the background thread.
     Ready(Box<CheckpointJob>),
     Running,
+    /// The disk has no room for it.
+    Full(Box<CheckpointJob>),
     /// The last one of an orderly stop is durable.
     Final,
 }
@@ -68,6 +71,22 @@ impl Checkpoints {
     /// `durable` is what the opened index holds.
     pub fn new(durable: EntryId) -> Checkpoints {
         Checkpoints { step: Step::Idle, durable, log_bytes: 0 }
+    }
+
+    /// Whether one waits for room on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self.step, Step::Full(_))
+    }
+
+    /// There may be room now.
+    pub fn retry_space(&mut self) {
+        self.step = match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Full(mut job) => {
+                job.checkpoint.retry();
+                Step::Ready(job)
+            }
+            step => step,
+        };
     }
 
     /// Whether the last checkpoint of an orderly stop is durable.
@@ -160,6 +179,10 @@ impl Replica {
     /// A checkpoint comes back from the background thread.
     pub fn on_checkpoint(&mut self, job: CheckpointJob, outcome: Result<(), MapError>) -> Result<(), Fatal> {
         outcome.map_err(Fatal::Index)?;
+        if job.checkpoint.is_full() {
+            self.checkpoints.step = Step::Full(Box::new(job));
+            return Ok(());
+        }
         assert!(job.checkpoint.is_durable(), "a checkpoint came back unfinished");
         self.store.pages_mut().finish_checkpoint(job.checkpoint);
         self.store.history_mut().on_checkpoint_durable();

@@ -36,6 +36,9 @@ mod read;
 // What compaction made dead is given back.
 mod reclaim;
 
+// A disk without room.
+mod space;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -59,6 +62,7 @@ use applying::ApplyQueue;
 use checkpoint::Checkpoints;
 use read::Reads;
 use reclaim::Reclaiming;
+use space::Reserve;
 
 pub use checkpoint::CheckpointJob;
 pub use read::ReadStart;
@@ -169,6 +173,8 @@ pub struct Config {
     pub checkpoint_idle: Duration,
     /// Reclaim.
     pub reclaim: Pace,
+    /// Bytes kept free for when the disk is full; 0 for none.
+    pub reserve_bytes: u64,
 }
 
 impl Config {
@@ -190,6 +196,7 @@ impl Config {
             checkpoint_entries: 300_000,
             checkpoint_idle: Duration::from_secs(5),
             reclaim: Pace::default(),
+            reserve_bytes: 16 << 20,
         }
     }
 }
@@ -220,6 +227,7 @@ pub struct Replica {
     reads: Reads,
     checkpoints: Checkpoints,
     reclaiming: Reclaiming,
+    reserve: Reserve,
     events: VecDeque<Event>,
     /// Position of the newest append handed to the log.
     pushed: LogPosition,
@@ -373,6 +381,9 @@ impl Replica {
             return Some(Work::Disk(token, op));
         }
         self.proposed = false;
+        if let Some((token, op)) = self.reserve.poll() {
+            return Some(Work::Disk(token, op));
+        }
         let work = self.store.history_mut().poll_disk();
         if self.store.history_mut().take_settled() {
             self.warmed();
@@ -413,6 +424,7 @@ impl Replica {
                 self.loader.on_completed(self.store.pages_mut(), token, outcome).map_err(Fatal::Index)?;
             }
             Owner::Checkpoint => unreachable!("checkpoints come back whole"),
+            Owner::Reserve => self.on_reserve(outcome)?,
         }
         self.warmed();
         Ok(())
@@ -454,18 +466,9 @@ impl Replica {
             }
         }
         self.reads.expire(now, &mut self.events);
-        self.raise_space_alarm(now);
+        self.relieve(now);
         let seal = self.wal.poll_timer(now);
         [seal, self.reclaiming.next_timeout(now)].into_iter().flatten().fold(self.next_tick, Instant::min)
-    }
-
-    /// The disk refuses space that the log will need: refuse writes that grow the store while there is still room to
-    /// delete and compact.
-    fn raise_space_alarm(&mut self, now: Instant) {
-        if self.wal.needs_space() {
-            self.wal.retry_space();
-            self.raise_no_space(now);
-        }
     }
 
     /// Raises this member's NOSPACE alarm, unless it is raised. A second one while the first is under way changes
@@ -525,7 +528,7 @@ impl Replica {
 
     /// Whether everything is on disk and nothing is under way.
     pub fn is_stopped(&self) -> bool {
-        self.checkpoints.is_final() && self.wal.is_idle()
+        self.checkpoints.is_final() && self.wal.is_idle() && self.store.history().is_idle()
     }
 
     /// Raft's view of this member.

@@ -16,8 +16,9 @@ use super::applying::ApplyQueue;
 use super::checkpoint::Checkpoints;
 use super::payload::{self, Payload};
 use super::read::Reads;
+use super::space::Reserve;
 use super::{Config, Replica};
-use crate::disk::Disk;
+use crate::disk::{Disk, FileName};
 use crate::map::{self, MapError};
 use crate::mvcc::history::directory::ChunkInfo;
 use crate::mvcc::history::{self, History};
@@ -89,6 +90,8 @@ pub fn open(
         0 => None,
         _ => Some(Payload::decode(&opened.payload).map_err(Error::Mismatch)?),
     };
+    let files = disk.list().map_err(|error| Error::History(history::OpenError::Disk(error)))?;
+    let has_reserve = files.iter().any(|(file, _)| *file == FileName::Reserve);
     let (store, loader) = open_store(&config, disk, opened.writer, found)?;
     let applied = found.map_or(EntryId::default(), |payload| payload.applied);
     let identity = wal::Identity { cluster: config.cluster, member: config.member };
@@ -118,6 +121,7 @@ pub fn open(
         reads: Reads::default(),
         checkpoints: Checkpoints::new(applied),
         reclaiming: Default::default(),
+        reserve: Reserve::new(config.reserve_bytes, has_reserve),
         events: Default::default(),
         pushed: LogPosition(0),
         logged: (recovered.hard_state.term, recovered.hard_state.vote),

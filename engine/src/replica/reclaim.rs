@@ -36,6 +36,9 @@ const UNPUBLISHED_MAX: u64 = 512;
 /// Vacated files that make a checkpoint due while reclaim goes on.
 const VACATED_MAX: usize = 4;
 
+/// Bytes that may wait for room on a full disk before no more chunks are moved.
+const QUEUED_MAX: usize = 4 << 20;
+
 /// When to look again while there is something to do and no turn for it.
 const BREAK: Duration = Duration::from_millis(2);
 
@@ -126,6 +129,11 @@ impl Replica {
             return Ok(());
         }
         if self.reclaiming.cold || !self.events.is_empty() || !self.applies.is_settled() {
+            return Ok(());
+        }
+        // On a full disk moved chunks cannot be written; a few may wait.
+        if self.store.history().queued_bytes() > QUEUED_MAX && self.store.history().is_full() {
+            self.reclaiming.busy = false;
             return Ok(());
         }
         let floor = self.floor_allowed();

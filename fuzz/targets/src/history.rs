@@ -86,7 +86,7 @@ fn chunk(mut input: Input<'_>, repair: bool) {
 
 /// The blocks of an unfinished chunk: versions of one key.
 fn unfinished() -> Vec<u8> {
-    let mut active = Active::new(Vec::new(), Seq(1), Revision(2), 100);
+    let mut active = Active::new(Vec::new(), Seq(1), Revision(2), 100, 256 << 10);
     for n in 1..=RECORDS {
         let value = vec![b'v'; 30 * n as usize];
         let change = match n % 6 {

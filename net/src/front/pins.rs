@@ -135,7 +135,8 @@ impl Front {
 
     fn end_stalled(&mut self, now: Instant) {
         let all = self.answers.iter_mut();
-        let stalled: Vec<_> = all.filter_map(|(key, sending)| sending.is_stalled(now).then_some(*key)).collect();
+        let stalled: Vec<_> =
+            all.filter_map(|(key, sending)| sending.is_stalled(now).then_some(*key)).collect();
         for key in stalled {
             self.answers.remove(&key);
             let place = Place::of_key(key);

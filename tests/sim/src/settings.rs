@@ -81,6 +81,7 @@ impl Settings {
         config.reclaim = self.reclaim;
         // A mapping of its own for each of thousands of openings: small ones.
         config.map = map::Limits { page_count_max: 4096, frame_count_max: 1024, readers_max: 4 };
+        config.reserve_bytes = 32 << 10;
         config.checkpoint_entries = self.checkpoint_entries;
         config.checkpoint_log_bytes = 64 << 10;
         config.checkpoint_idle = self.checkpoint_idle;

@@ -404,6 +404,9 @@ impl World {
             let outcome = job.checkpoint.settle();
             return Ok(self.member().replica.on_checkpoint(job, outcome)?);
         }
+        if job.checkpoint.is_full() {
+            return Ok(self.member().replica.on_checkpoint(job, Ok(()))?);
+        }
         self.member().job = Some(job);
         self.advance_job();
         Ok(())
@@ -452,6 +455,8 @@ impl World {
                 return Err(Stop::Violation("the stop does not come to its end".into()));
             }
         }
+        // Reads may be under way still.
+        self.disk.kill(&mut self.pcg);
         self.die("stopped");
         Ok(())
     }

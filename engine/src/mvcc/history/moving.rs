@@ -282,6 +282,26 @@ impl History {
         self.shelf.vacated()
     }
 
+    /// Whether the disk has no room for what is to be written; it waits for [`History::retry_space`].
+    pub fn is_full(&self) -> bool {
+        self.flush.is_full()
+    }
+
+    /// There may be room now.
+    pub fn retry_space(&mut self) {
+        self.flush.retry();
+    }
+
+    /// Whether no write is under way.
+    pub fn is_idle(&self) -> bool {
+        self.flush.is_idle()
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        self.flush.queued_bytes()
+    }
+
     /// Whether files wait for checkpoints.
     pub fn waits_for_checkpoint(&self) -> bool {
         self.shelf.is_waiting()
