@@ -31,6 +31,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 const SIZE_MAX: i64 = 130;
 /// How long quiet puts are measured.
 const MEASURE: Duration = Duration::from_secs(10);
+/// And puts beside reclaim at least: fewer would be no percentile.
+const BESIDE_MIN: Duration = Duration::from_secs(2);
 /// The slow percentile may double, and this much is noise.
 const NOISE: Duration = Duration::from_millis(2);
 /// The measured puts are this far apart: a client that never pauses would measure itself.
@@ -43,14 +45,15 @@ pub fn run(binary: &Binary, keys: u64) -> Verdict {
     let address = server.client();
     fill(address, 0..keys, |number| op(put(key(number), value(number))))?;
     let full = status(address)?.db_size;
-    let quiet = measure(address, || false)?;
+    let quiet = measure(address, MEASURE, || false)?;
     let gone = (0..keys).filter(|number| number % KEEP != 0);
     fill(address, gone, |number| op(del(key(number))))?;
     let done = Arc::new(AtomicBool::new(false));
     let putting = {
         let done = Arc::clone(&done);
         thread::spawn(move || {
-            measure(address, || !done.load(Ordering::Relaxed)).map_err(|failure| failure.to_string())
+            measure(address, BESIDE_MIN, || !done.load(Ordering::Relaxed))
+                .map_err(|failure| failure.to_string())
         })
     };
     let begun = Instant::now();
@@ -175,8 +178,8 @@ impl std::fmt::Display for Times {
     }
 }
 
-/// Puts of a few keys, one at a time, for a while and for as long as `on` says.
-fn measure(address: SocketAddr, on: impl Fn() -> bool) -> Result<Times, Failure> {
+/// Puts of a few keys, one at a time, for `least` and for as long as `on` says.
+fn measure(address: SocketAddr, least: Duration, on: impl Fn() -> bool) -> Result<Times, Failure> {
     let mut client = Client::open(address)?;
     let (mut times, begun) = (Vec::new(), Instant::now());
     for number in (0..100_u64).cycle() {
@@ -185,7 +188,7 @@ fn measure(address: SocketAddr, on: impl Fn() -> bool) -> Result<Times, Failure>
             .put(&key(number * KEEP), &value(number))?
             .map_err(|status| Failure::Wrong(format!("put: {status:?}")))?;
         times.push(at.elapsed());
-        if begun.elapsed() >= MEASURE && !on() {
+        if begun.elapsed() >= least && !on() {
             break;
         }
         thread::sleep(PUT_EVERY);
