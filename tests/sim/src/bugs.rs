@@ -27,7 +27,9 @@ impl Find {
 }
 
 /// Words of a verdict, and the check that they come from.
-const CHECKERS: [(&str, &str); 13] = [
+const CHECKERS: [(&str, &str); 15] = [
+    ("is missing, and", "what is not dead is there"),
+    ("has no end", "reclaim comes to its end"),
     ("panicked", "assertion"),
     ("the other meta is sound", "either meta opens"),
     ("was refused", "the data directory opens"),

@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
             return Err(format!("record {seq} is missing, and nobody has seen it"));
         };
         let floor = self.dump.compacted.min(self.model.revision());
-        if !self.model.is_dead(&change.key, main, floor) {
+        if !self.model.is_dead(change, main, floor) {
             return Err(format!(
                 "record {seq} at revision {main} is missing, and not dead at {floor}: {change:?}"
             ));

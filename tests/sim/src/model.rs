@@ -67,13 +67,17 @@ impl Model {
         kv.as_ref()
     }
 
-    /// Whether nobody who reads at `floor` or later sees what a change at `revision` did to `key`. A deletion exactly at the
-    /// floor is still told of.
-    pub fn is_dead(&self, key: &[u8], revision: i64, floor: i64) -> bool {
-        let Some(versions) = self.keys.get(key) else { return false };
-        let replaced = versions.iter().any(|(later, _)| *later > revision && *later <= floor);
-        let deletes = versions.iter().any(|(at, kv)| *at == revision && kv.is_none());
-        replaced || (deletes && revision < floor)
+    /// Whether nobody who reads at `floor` or later sees what a change at `revision` did. A deletion exactly at the floor is
+    /// still told of.
+    pub fn is_dead(&self, change: &Change, revision: i64, floor: i64) -> bool {
+        let Some(versions) = self.keys.get(&change.key) else { return false };
+        // One transaction may write a key and then delete it.
+        let at = versions.iter().position(|(at, kv)| *at == revision && *kv == change.kv);
+        let later = &versions[at.map_or(versions.len(), |at| at + 1)..];
+        match &change.kv {
+            Some(_) => later.first().is_some_and(|(later, _)| *later <= floor),
+            None => revision < floor,
+        }
     }
 
     /// Carries a request out. Returns the answer and what becomes of which key.
