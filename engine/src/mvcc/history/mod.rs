@@ -169,6 +169,10 @@ impl History {
         let mut history = History::new(config);
         (history.last_seq, history.last_main) = (Seq(mark.last_seq), Revision(mark.last_main));
         (history.segment, history.offset) = (mark.segment, mark.offset);
+        let files = disk.list().map_err(OpenError::Disk)?;
+        // One that is listed may be gone: the newer checkpoint, which let it go, was durable once and is rotten now.
+        let exists = |segment: &u64| files.iter().any(|(file, _)| *file == FileName::History(*segment));
+        let let_go: Vec<u64> = let_go.into_iter().filter(exists).collect();
         let newest = let_go.iter().copied().chain(rows.iter().map(|info| info.segment)).max();
         history.next_segment = newest.unwrap_or(0).max(mark.segment) + 1;
         history.shelf = Shelf::opened(let_go.clone());

@@ -19,13 +19,14 @@ pub fn full_disk(cases: u64) -> Vec<Row> {
             world.disk.set_capacity(Some(used + room));
             world.let_clients(200);
             world.run_until_quiet()?;
-            world.inspect()?;
             if seed.is_multiple_of(2) {
                 world.disk.set_capacity(None);
                 world.let_clients(50);
                 world.run_until_quiet()?;
                 world.inspect()?;
                 world.wait_for_reclaim()?;
+            } else {
+                world.inspect()?;
             }
             world.cut_power();
             world.disk.set_capacity(None);
