@@ -48,7 +48,7 @@ fn encode(c: &mut Criterion) {
     let revision = Revision(123_456_789);
     let put = Response::Put(PutAnswer { revision, prev: None });
     let kvs = Kvs::List(KvList { seqs: vec![Seq(9)], encoded_len, keys_only: false });
-    let range = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
+    let range = Response::Range(RangeAnswer { revision, read_at: revision, kvs, more: false, count: 1 });
     let mut out = Vec::with_capacity(1024);
     for (name, answer) in [("pb/encode PutResponse", &put), ("pb/encode RangeResponse", &range)] {
         c.bench_function(name, |b| {

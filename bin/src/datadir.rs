@@ -8,6 +8,7 @@
 //!   log/             log segments, unless --wal-dir names another directory
 //!   history/         history segments
 //!   index.db         the index
+//!   reserve          space for when the disk is full
 //! ```
 //!
 //! **Nothing is ever started over.** etcd, given a directory of files it does not know, warns and serves an
@@ -43,9 +44,10 @@ const IDENTITY_NEW: &str = "identity.new";
 const LOG: &str = "log";
 const HISTORY: &str = "history";
 const INDEX: &str = "index.db";
+const RESERVE: &str = "reserve";
 
 /// Names of ours at the top; any other is a stranger.
-const OURS: &[&str] = &[NOTE, IDENTITY, IDENTITY_NEW, LOG, HISTORY, INDEX];
+const OURS: &[&str] = &[NOTE, IDENTITY, IDENTITY_NEW, LOG, HISTORY, INDEX, RESERVE];
 
 /// What a fresh file system brings along.
 const HARMLESS: &[&str] = &["lost+found"];
@@ -299,10 +301,10 @@ impl DataDir {
 
 /// A log in a directory of its own is left alone: the log's own checks find out whose it is.
 fn clear_unfinished(path: &Path) -> Result<(), DataDirError> {
-    for name in [LOG, HISTORY, INDEX] {
+    for name in [LOG, HISTORY, INDEX, RESERVE] {
         let victim = path.join(name);
         let removed = match name {
-            INDEX => fs::remove_file(&victim),
+            INDEX | RESERVE => fs::remove_file(&victim),
             _ => fs::remove_dir_all(&victim),
         };
         match removed {

@@ -60,6 +60,12 @@ mod slow;
 // Connections without HTTP/2, and how many there may be of all.
 mod guests;
 
+// Compaction without being asked.
+mod compactor;
+
+// What the member does unasked.
+mod upkeep;
+
 // One client connection.
 pub mod conn;
 

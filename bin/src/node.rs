@@ -19,6 +19,7 @@ use engine::disk::{FileName, Op, Outcome, Output, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
+use engine::types::Revision;
 use net::api::route::ROUTES;
 use net::front::{ConnId, Front};
 use net::h2::abuse;
@@ -175,6 +176,9 @@ impl Node {
         let mut cores = self.cores.borrow_mut();
         let Cores { replica, front, conns, .. } = &mut *cores;
         front.begin_turn(now);
+        if replica.wants_pin() {
+            replica.pin(front.oldest_pin(now));
+        }
         replica.turn(now)?;
         front.run_slices(now, replica)?;
         front.run_watches(now, replica)?;
@@ -416,6 +420,10 @@ impl Node {
 
     /// A linearizable read for a health check.
     pub(crate) async fn read_outside(&self) -> Result<(), ApiError> {
+        self.ask_outside(|front, id, replica| front.read_outside(Instant::now(), id, replica)).await
+    }
+
+    async fn ask_outside(&self, ask: impl FnOnce(&mut Front, u64, &mut Replica)) -> Result<(), ApiError> {
         let id = self.next_outside.get();
         self.next_outside.set(id + 1);
         let read = Rc::new(OutsideRead::default());
@@ -423,11 +431,17 @@ impl Node {
         {
             let mut cores = self.cores.borrow_mut();
             let Cores { replica, front, .. } = &mut *cores;
-            front.read_outside(Instant::now(), id, replica);
+            ask(front, id, replica);
         }
         self.ring();
         read.wake.wait().await;
         read.outcome.take().expect("set before the bell")
+    }
+
+    /// Compacts, for the member itself.
+    pub(crate) async fn compact_outside(&self, revision: Revision) -> Result<(), ApiError> {
+        self.ask_outside(|front, id, replica| front.compact_outside(Instant::now(), id, revision, replica))
+            .await
     }
 
     /// Brings the gauges up to date, for a page of metrics.
@@ -443,7 +457,9 @@ impl Node {
         m.proposals_applied.set(raft.applied_index().0 as f64);
         m.proposals_pending.set(replica.pending() as f64);
         m.db_total_size.set(replica.db_size() as f64);
-        m.db_in_use_size.set(replica.db_size() as f64);
+        m.db_in_use_size.set(replica.db_size_in_use() as f64);
+        let dead = replica.store().reclaimed().tally().dead;
+        m.compacted_keys.add(dead - m.compacted_keys.count());
         m.keys.set(root.live as f64);
         m.current_revision.set(state.revision.0 as f64);
         m.compact_revision.set(state.compacted.0 as f64);

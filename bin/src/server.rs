@@ -215,6 +215,7 @@ async fn serve(
     if let Some(pulse) = prepared.pulse {
         runtime.spawn_local(pulse.listen());
     }
+    runtime.spawn_local(Rc::clone(&node).run_upkeep(config.auto_compaction));
     node.ring();
     log.info(
         "starting etcd server",

@@ -61,6 +61,8 @@ pub enum Response {
 pub struct RangeAnswer {
     /// For the header: the store's revision when it was read.
     pub revision: Revision,
+    /// The revision that was read.
+    pub read_at: Revision,
     /// The list.
     pub kvs: Kvs,
     /// Whether the limit cut the list.

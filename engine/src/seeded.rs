@@ -85,6 +85,16 @@ bugs! {
     IgnoreWatchCompaction,
     /// A creation is told with the deletion before it as the value before.
     PrevOfCreation,
+    /// Reclaim frees what a pinned reader needs.
+    IgnorePins,
+    /// Files go although the older durable checkpoint has chunks in them.
+    RemoveFileEarly,
+    /// A tombstone exactly at the compaction revision is freed with it.
+    FreeTombstoneAtFloor,
+    /// A version that a newer one replaced only after the compaction is freed.
+    FreeVisibleVersion,
+    /// A record that reclaim keeps is left behind when its chunk is moved.
+    LoseMovedRecord,
 }
 
 #[cfg(feature = "seeded-bugs")]

@@ -48,7 +48,7 @@ fn open_copy(name: &str) -> Result<History, String> {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), scratch.join("history").join(entry.file_name())).unwrap();
     }
-    let opened = History::open(Config::default(), Vec::new(), MARK, &mut disk);
+    let opened = History::open(Config::default(), Vec::new(), MARK, Vec::new(), &mut disk);
     std::fs::remove_dir_all(&scratch).unwrap();
     opened.map_err(|error| error.to_string())
 }

@@ -19,6 +19,8 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
+/// What compaction frees comes back.
+pub mod reclaim;
 /// The way out: snapshots that etcd serves.
 pub mod snapshot;
 /// Watchers under load.

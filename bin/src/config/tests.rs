@@ -228,7 +228,6 @@ fn what_changes_nothing_says_so() {
         ("--strict-reconfig-check=false", Level::Info, "--strict-reconfig-check has no effect: "),
         ("--pre-vote=false", Level::Info, "--pre-vote has no effect: "),
         ("--enable-pprof", Level::Warn, "--enable-pprof is not built yet: "),
-        ("--auto-compaction-retention=1", Level::Warn, "--auto-compaction-retention is not built yet: "),
         ("--kontiki-record-disk=/r", Level::Warn, "--kontiki-record-disk is for tests; "),
         ("--experimental-memory-mlock", Level::Warn, "--experimental-memory-mlock is not built yet: "),
         ("--vv=3", Level::Info, "flag is no longer supported - ignoring"),

@@ -175,7 +175,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         row("strict-reconfig-check", Bool, "true", ONE_MEMBER,
             "Refuse member changes that would cost the quorum."),
         row("pre-vote", Bool, "true", ONE_MEMBER, "Ask before an election whether it could be won."),
-        row("auto-compaction-retention", Text, "0", NotBuilt("nothing is compacted by itself"),
+        row("auto-compaction-retention", Text, "0", Works,
             "What automatic compaction keeps: hours or a duration, or revisions; 0 switches it off."),
         row("auto-compaction-mode", Text, "periodic", Works,
             "How to read the retention: periodic or revision."),

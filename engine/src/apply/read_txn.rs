@@ -34,6 +34,7 @@ pub struct ReadTxn {
     /// Ranges not read yet, last first.
     tasks: Vec<RangeTask>,
     answers: Vec<OpAnswer>,
+    pinned: Revision,
 }
 
 impl ReadTxn {
@@ -54,7 +55,13 @@ impl ReadTxn {
             }
         }
         let (revision, succeeded) = (view.revision, choice.succeeded);
-        Ok(Ok(ReadTxn { revision, succeeded, tasks, answers: Vec::new() }))
+        let pinned = tasks.iter().map(RangeTask::pinned).fold(revision, Revision::min);
+        Ok(Ok(ReadTxn { revision, succeeded, tasks, answers: Vec::new(), pinned }))
+    }
+
+    /// The oldest revision that it reads.
+    pub fn pinned(&self) -> Revision {
+        self.pinned
     }
 
     /// Goes on until all ranges are read or the budget is used up.

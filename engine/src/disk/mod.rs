@@ -56,6 +56,8 @@ pub enum FileName {
     History(u64),
     /// The index.
     Index,
+    /// Nothing but space, for when there is no other.
+    Reserve,
 }
 
 impl FileName {
@@ -69,14 +71,17 @@ impl FileName {
             FileName::LogSpare(n) => format!("log/{n:016x}.spare").into(),
             FileName::History(n) => format!("history/{n:016x}.seg").into(),
             FileName::Index => "index.db".into(),
+            FileName::Reserve => "reserve".into(),
         }
     }
 
     /// The inverse of [`FileName::path`]; `None` for anything else.
     pub fn parse(path: &Path) -> Option<FileName> {
         let text = path.to_str()?;
-        if text == "index.db" {
-            return Some(FileName::Index);
+        match text {
+            "index.db" => return Some(FileName::Index),
+            "reserve" => return Some(FileName::Reserve),
+            _ => {}
         }
         let number = |stem: &str| {
             let canonical = stem.len() == 16 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -201,6 +206,8 @@ pub enum Owner {
     Checkpoint,
     /// Reads of cold pages of the index.
     Index,
+    /// Space kept for when there is no other.
+    Reserve,
 }
 
 /// Names one outstanding operation.
@@ -224,7 +231,7 @@ pub enum Output {
     Data(Bytes),
 }
 
-/// An operation the disk refused; never retried.
+/// An operation the disk refused; never retried, but for [`DiskError::is_full`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskError {
     /// What was asked, in words, with file and offset.
@@ -239,6 +246,14 @@ impl DiskError {
     /// Wraps an error of the operating system.
     pub fn new(context: impl Into<String>, error: &std::io::Error) -> DiskError {
         DiskError { context: context.into(), kind: error.kind(), reason: error.to_string() }
+    }
+}
+
+impl DiskError {
+    /// Whether there was no room. A write that nobody was told of may be tried again then, with the same bytes at the same
+    /// place, because the log has what it is about; a sync never may.
+    pub fn is_full(&self) -> bool {
+        matches!(self.kind, std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
     }
 }
 
@@ -277,7 +292,13 @@ mod tests {
 
     #[test]
     fn file_names_round_trip_and_strangers_are_not_ours() {
-        for name in [FileName::Log(0), FileName::LogSpare(7), FileName::History(u64::MAX), FileName::Index] {
+        for name in [
+            FileName::Log(0),
+            FileName::LogSpare(7),
+            FileName::History(u64::MAX),
+            FileName::Index,
+            FileName::Reserve,
+        ] {
             assert_eq!(FileName::parse(&name.path()), Some(name));
         }
         for stranger in

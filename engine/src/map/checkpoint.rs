@@ -14,7 +14,8 @@
 //! it is done, so the gathering (copy and checksum of each page) may run on a background thread; or the state core
 //! polls it, at the pace it likes. A failed write or sync is final: nothing is retried, the process ends.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -50,9 +51,12 @@ pub struct Checkpoint {
     /// Slots in use by this version: the contents of the bitmap pages.
     in_use: Bitmap,
     step: Step,
-    in_flight: BTreeSet<u64>,
+    /// Outstanding operations, each with the pages it writes.
+    in_flight: BTreeMap<u64, Range<u32>>,
     next_id: u64,
     failed: bool,
+    /// The disk had no room for a page; nothing is begun until [`Checkpoint::retry`].
+    full: bool,
     settled: Bitmap,
 }
 
@@ -80,8 +84,9 @@ impl Checkpoint {
             dirty,
             in_use,
             step: Step::Pages,
-            in_flight: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
             failed: false,
+            full: false,
             settled: Bitmap::default(),
         }
     }
@@ -109,14 +114,14 @@ impl Checkpoint {
     /// The next operation. None while the outstanding ones must end first, and when there is nothing left to do.
     /// The driver decides when to ask again: that is the pacing.
     pub fn poll(&mut self) -> Option<(Token, Op)> {
-        if self.failed {
+        if self.failed || self.full {
             return None;
         }
         if self.step == Step::Pages {
             if self.in_flight.len() < WRITES_MAX
-                && let Some(write) = self.next_run()
+                && let Some((pages, write)) = self.next_run()
             {
-                return Some(self.emit(write));
+                return Some(self.emit(write, pages));
             }
             if self.in_flight.is_empty() && self.unwritten.count() == 0 {
                 self.step = if seeded::is(Bug::MetaBeforeData) { Step::Meta } else { Step::SyncPages };
@@ -130,14 +135,33 @@ impl Checkpoint {
             Step::SyncPages | Step::SyncMeta => Op::Sync { file: FileName::Index },
             Step::Meta => write(self.meta.slot(), Bytes::copy_from_slice(&self.meta.encode()[..])),
         };
-        Some(self.emit(op))
+        Some(self.emit(op, 0..0))
+    }
+
+    /// Whether it waits, with nothing outstanding, for room on the disk.
+    pub fn is_full(&self) -> bool {
+        self.full && self.in_flight.is_empty()
+    }
+
+    /// There may be room now.
+    pub fn retry(&mut self) {
+        self.full = false;
     }
 
     /// Reports the end of an operation. After an error the checkpoint emits nothing more and can never be finished:
-    /// the caller logs it and ends the process.
+    /// the caller logs it and ends the process. A disk without room for a page is no error: no sync has been asked
+    /// for, so the page is written again when there is room.
     pub fn on_completed(&mut self, token: Token, outcome: Outcome) -> Result<(), MapError> {
-        assert!(self.in_flight.remove(&token.id), "{token:?} is not outstanding");
+        let pages = self.in_flight.remove(&token.id);
+        let pages = pages.unwrap_or_else(|| panic!("{token:?} is not outstanding"));
         if let Err(error) = outcome {
+            if error.is_full() && self.step == Step::Pages {
+                for no in pages {
+                    self.unwritten.set(no);
+                }
+                self.full = true;
+                return Ok(());
+            }
             self.failed = true;
             return Err(MapError::Disk(error));
         }
@@ -196,7 +220,7 @@ impl Checkpoint {
     }
 
     /// The next run of neighbouring pages, in order of slot.
-    fn next_run(&mut self) -> Option<Op> {
+    fn next_run(&mut self) -> Option<(Range<u32>, Op)> {
         let first = self.unwritten.next_from(0)?;
         let end = self.unwritten.next_absent(first, first + RUN_PAGES_MAX).unwrap_or(first + RUN_PAGES_MAX);
         let mut data = BytesMut::zeroed((end - first) as usize * PAGE_SIZE);
@@ -206,7 +230,7 @@ impl Checkpoint {
             self.copy(no, copy);
             layout::seal_page(copy, no);
         }
-        Some(write(PageNo(first), data.freeze()))
+        Some((first..end, write(PageNo(first), data.freeze())))
     }
 
     /// The bytes of a page of this checkpoint, without its checksum.
@@ -225,10 +249,10 @@ impl Checkpoint {
         copy.copy_from_slice(page.unwrap_or_else(|| panic!("dirty page {no:?} is not in memory")));
     }
 
-    fn emit(&mut self, op: Op) -> (Token, Op) {
+    fn emit(&mut self, op: Op, pages: Range<u32>) -> (Token, Op) {
         let token = Token { owner: Owner::Checkpoint, id: self.next_id };
         self.next_id += 1;
-        self.in_flight.insert(token.id);
+        self.in_flight.insert(token.id, pages);
         (token, op)
     }
 }

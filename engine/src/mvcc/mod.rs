@@ -13,6 +13,9 @@ pub mod history;
 // The newest version of every key, and the small tables: a copy-on-write tree.
 pub mod index;
 
+// Records that compaction made dead, and the space they take.
+pub mod reclaim;
+
 // One version of the store, for reading.
 pub mod view;
 
@@ -47,6 +50,8 @@ pub enum Cold {
     Table(crate::types::Seq),
     /// All of the history chunk that begins with this record, and some behind it.
     Run(crate::types::Seq),
+    /// The whole history chunk that begins with this record; only reclaim asks for it.
+    Chunk(crate::types::Seq),
     /// Stored bytes are not what was written; the text names file and offset. The process must end.
     Damaged(String),
 }

@@ -134,7 +134,13 @@ pub fn read_one<R: ReadPages>(
         list.encoded_len = found.encoded_len(range.keys_only);
     }
     let count = i64::from(found.is_some());
-    Ok(Ok(RangeAnswer { revision: view.revision, kvs: Kvs::List(list), more: false, count }))
+    Ok(Ok(RangeAnswer {
+        revision: view.revision,
+        read_at: revision,
+        kvs: Kvs::List(list),
+        more: false,
+        count,
+    }))
 }
 
 /// Whether [`read_one`] answers this range.
@@ -164,6 +170,11 @@ impl RangeTask {
         let walk = Walk::new(range.keys, at, range.filter);
         let count = count_at(view, range.keys, at)?;
         Ok(Ok(RangeTask { plan, header: view.revision, count, walk, picks: Picks::default() }))
+    }
+
+    /// The revision that it reads.
+    pub fn pinned(&self) -> Revision {
+        self.walk.revision()
     }
 
     /// Goes on until the answer is there or the budget is used up.
@@ -209,7 +220,7 @@ impl RangeTask {
             let (seqs, encoded_len) = (picks.seqs, picks.encoded_len);
             Kvs::List(KvList { seqs, encoded_len, keys_only: plan.keys_only })
         };
-        RangeAnswer { revision: self.header, kvs, more, count }
+        RangeAnswer { revision: self.header, read_at: self.pinned(), kvs, more, count }
     }
 }
 

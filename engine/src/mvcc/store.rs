@@ -10,11 +10,11 @@ use crate::lease::record::{self, Lease};
 use crate::map::page::WritePages;
 use crate::mvcc::Cold;
 use crate::mvcc::history::History;
-use crate::mvcc::history::directory::ChunkInfo;
 use crate::mvcc::history::record::{Change, NewRecord};
 use crate::mvcc::index::entry::KeyEntry;
 use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{Index, IndexView, Root};
+use crate::mvcc::reclaim::{Reclaim, Spend};
 use crate::mvcc::view::View;
 use crate::request::{AlarmKind, Put};
 use crate::seeded::{self, Bug};
@@ -43,7 +43,8 @@ pub struct Store<W> {
     /// Changes of the open transaction.
     subs: u32,
     /// Finished history chunks whose rows are not in the index yet.
-    rows: Vec<ChunkInfo>,
+    rows: Vec<Seq>,
+    reclaim: Reclaim,
     /// Compactions since [`Store::take_compactions`], each with the one before it.
     compactions: Vec<(Revision, Revision)>,
     alarms: BTreeSet<(u64, AlarmKind)>,
@@ -57,11 +58,12 @@ impl<W: WritePages> Store<W> {
         history: History,
         state: State,
         alarms: BTreeSet<(u64, AlarmKind)>,
+        reclaim: Reclaim,
     ) -> Store<W> {
         assert_eq!(history.last_main(), state.revision, "history and index are of one checkpoint");
         let published = (index.root(), state);
         let (rows, compactions) = (Vec::new(), Vec::new());
-        Store { index, history, building: state, subs: 0, rows, compactions, alarms, published }
+        Store { index, history, building: state, subs: 0, rows, reclaim, compactions, alarms, published }
     }
 
     /// What readers see.
@@ -126,6 +128,7 @@ impl<W: WritePages> Store<W> {
         let counted = if seeded::is(Bug::KeepGeneration) { newest } else { alive };
         let (created, version) = counted.map_or((main, 1), |entry| (entry.created, entry.version + 1));
         let change = Change::Put { value, created, version, lease };
+        // Where reclaim has taken a tombstone out of the index there is none: a link, and nothing that answers show.
         let prev = newest.map(|entry| entry.seq);
         let new = NewRecord { main, sub: self.subs, prev, key: put.key, change };
         self.attach(put.key, alive.map_or(LeaseId::NONE, |entry| entry.lease), lease)?;
@@ -256,12 +259,39 @@ impl<W: WritePages> Store<W> {
     pub fn publish(&mut self) -> Result<(Root, State), Cold> {
         assert!(!self.is_changed(), "publishing inside a transaction");
         self.rows.extend(self.history.take_finished());
-        while let Some(info) = self.rows.last() {
-            self.index.put_row(Table::HistorySegment, &info.key(), &info.encode())?;
+        while let Some(first) = self.rows.last() {
+            // Reclaim may have been faster.
+            if let Some(info) = self.history.chunk(*first) {
+                self.index.put_row(Table::HistorySegment, &info.key(), &info.encode())?;
+            }
             self.rows.pop();
         }
         self.published = (self.index.root(), self.building);
         Ok(self.published)
+    }
+
+    /// Like [`Store::publish`], with everything that a checkpoint of this version must hold.
+    pub fn publish_for_checkpoint(&mut self) -> Result<(Root, State), Cold> {
+        self.reclaim.save(&mut self.index, &self.history)?;
+        self.publish()
+    }
+
+    /// Goes on with reclaim, when nobody reads below `floor`; false if there is nothing left to do. Changes the version
+    /// being built. Between commands only.
+    pub fn reclaim(&mut self, floor: Revision, spend: &mut Spend) -> Result<bool, Cold> {
+        assert!(!self.is_changed(), "reclaiming inside a transaction");
+        assert!(floor <= self.published.1.compacted, "floor {floor} above {:?}", self.published.1);
+        self.reclaim.advance(&mut self.index, &mut self.history, floor, spend)
+    }
+
+    /// How far reclaim is.
+    pub fn reclaimed(&self) -> &Reclaim {
+        &self.reclaim
+    }
+
+    /// Whether the version being built is the one readers see.
+    pub fn is_published(&self) -> bool {
+        self.published == (self.index.root(), self.building)
     }
 
     /// The version readers see.

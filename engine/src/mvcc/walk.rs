@@ -5,6 +5,7 @@ use crate::map::page::ReadPages;
 use crate::mvcc::Cold;
 use crate::mvcc::view::{At, Found, View};
 use crate::request::{Filter, KeyRange};
+use crate::types::Revision;
 
 /// A range that outlives the request it came with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,11 @@ impl Walk {
         Walk { keys: self.keys.clone(), at: self.at, filter: self.filter, after: None }
     }
 
+    /// The revision that it sees.
+    pub fn revision(&self) -> Revision {
+        self.at.revision
+    }
+
     /// Goes on: `each` is told of every existing key, and whether the filter keeps it, and answers whether to go on; a
     /// key it finds cold is passed again next time. Returns true when the scan is over, because the keys ended or `each`
     /// had enough.
@@ -105,7 +111,6 @@ mod tests {
     use super::*;
     use crate::apply::tests::world::World;
     use crate::request::{DeleteRange, Put, Write};
-    use crate::types::Revision;
 
     fn put(world: &mut World, key: &str) {
         world.run(&Write::Put(Put { key: key.as_bytes(), ..Put::default() })).unwrap();

@@ -9,7 +9,9 @@ use super::{Coming, Fatal, Replica};
 use crate::apply::{Answer, Applying};
 use crate::command::RequestId;
 use crate::map::Tag;
+use crate::mvcc::index::Root;
 use crate::mvcc::range::Progress;
+use crate::mvcc::store::State;
 use crate::mvcc::walk::Budget;
 use crate::seeded::{self, Bug};
 use crate::wal::EntryId;
@@ -79,10 +81,10 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether a turn left something behind: committed entries or hashes because its budget was used up, or leases to
-    /// revoke.
+    /// Whether a turn left something behind: because its budget was used up, or leases to revoke.
     pub fn has_more(&self) -> bool {
-        self.applies.has_work() || self.has_expired_leases() || self.hashing.has_work()
+        let waits = !self.events.is_empty() || self.has_expired_leases();
+        waits || self.applies.has_work() || self.hashing.has_work() || self.reclaims_on()
     }
 
     /// Goes on with the entry in front; false if it must wait.
@@ -126,25 +128,38 @@ impl Replica {
         Ok(true)
     }
 
-    /// Makes what is applied visible and lets its answers go.
-    fn publish(&mut self, now: Instant) -> Result<(), Fatal> {
+    /// Makes the version being built visible; false if something is cold.
+    pub(super) fn show(&mut self) -> Result<bool, Fatal> {
         let (root, state) = match self.store.publish() {
             Ok(published) => published,
             Err(cold) => {
                 self.applies.cold = self.want(&cold)? != Coming::Now;
-                return Ok(());
+                return Ok(false);
             }
         };
         if root.height > 0 {
-            let tag: Tag = [
-                u64::from(root.height),
-                root.live,
-                root.entries,
-                state.revision.0 as u64,
-                state.compacted.0 as u64,
-                self.store.history().next_seq().0,
-            ];
-            self.store.pages_mut().publish(root.page, tag);
+            self.publish_pages(root, state);
+        }
+        Ok(true)
+    }
+
+    /// The same version in the page memory.
+    pub(super) fn publish_pages(&mut self, root: Root, state: State) {
+        let tag: Tag = [
+            u64::from(root.height),
+            root.live,
+            root.entries,
+            state.revision.0 as u64,
+            state.compacted.0 as u64,
+            self.store.history().next_seq().0,
+        ];
+        self.store.pages_mut().publish(root.page, tag);
+    }
+
+    /// Makes what is applied visible and lets its answers go.
+    fn publish(&mut self, now: Instant) -> Result<(), Fatal> {
+        if !self.show()? {
+            return Ok(());
         }
         for (before, revision) in self.store.take_compactions() {
             self.hashing.push(before, revision);

@@ -28,14 +28,15 @@ pub struct CheckpointJob {
 }
 
 impl CheckpointJob {
-    /// Does all of it, waiting for the disk; `pause` is called between operations and decides the pace.
+    /// Does all of it, waiting for the disk; `pause` is called between operations and decides the pace. Comes back early
+    /// from a disk without room.
     pub fn run(&mut self, disk: &mut dyn Disk, mut pause: impl FnMut()) -> Result<(), MapError> {
         while let Some((token, op)) = self.checkpoint.poll() {
             let outcome = disk.run(op);
             self.checkpoint.on_completed(token, outcome)?;
             pause();
         }
-        self.checkpoint.settle()
+        if self.checkpoint.is_full() { Ok(()) } else { self.checkpoint.settle() }
     }
 }
 
@@ -60,6 +61,8 @@ enum Step {
     /// Ready for the background thread.
     Ready(Box<CheckpointJob>),
     Running,
+    /// The disk has no room for it.
+    Full(Box<CheckpointJob>),
     /// The last one of an orderly stop is durable.
     Final,
 }
@@ -68,6 +71,22 @@ impl Checkpoints {
     /// `durable` is what the opened index holds.
     pub fn new(durable: EntryId) -> Checkpoints {
         Checkpoints { step: Step::Idle, durable, log_bytes: 0 }
+    }
+
+    /// Whether one waits for room on the disk.
+    pub fn is_full(&self) -> bool {
+        matches!(self.step, Step::Full(_))
+    }
+
+    /// There may be room now.
+    pub fn retry_space(&mut self) {
+        self.step = match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Full(mut job) => {
+                job.checkpoint.retry();
+                Step::Ready(job)
+            }
+            step => step,
+        };
     }
 
     /// Whether the last checkpoint of an orderly stop is durable.
@@ -105,6 +124,9 @@ impl Replica {
 
     fn is_checkpoint_due(&self, now: Instant) -> bool {
         let published = self.applies.published();
+        if self.needs_checkpoint() {
+            return true;
+        }
         if published == self.checkpoints.durable {
             return false;
         }
@@ -119,7 +141,7 @@ impl Replica {
     fn pin_checkpoint(&mut self) -> Result<(), Fatal> {
         let mark = self.store.history_mut().begin_checkpoint();
         // Publishes the rows of chunks that the mark finished.
-        let (root, state) = match self.store.publish() {
+        let (root, state) = match self.store.publish_for_checkpoint() {
             Ok(published) => published,
             Err(cold) => {
                 // The history is being made stable for nothing; the next turn pins again.
@@ -127,9 +149,7 @@ impl Replica {
                 return Ok(());
             }
         };
-        let tag = self.store.pages().version().tag;
-        let pages = self.store.pages_mut();
-        pages.publish(root.page, tag);
+        self.publish_pages(root, state);
         let applied = self.applies.published();
         let mut payload = Payload { root, state, applied, mark };
         if seeded::is(Bug::CheckpointClaimsMore) {
@@ -138,7 +158,8 @@ impl Replica {
         if seeded::is(Bug::ForgetCompaction) {
             payload.state.compacted = Revision::NEVER_COMPACTED;
         }
-        let checkpoint = pages.begin_checkpoint(&payload.encode());
+        let checkpoint = self.store.pages_mut().begin_checkpoint(&payload.encode());
+        self.store.history_mut().on_checkpoint_pinned();
         let job = Box::new(CheckpointJob { checkpoint, applied });
         self.checkpoints.step = Step::Waiting { job, log: self.pushed };
         self.checkpoints.log_bytes = self.logged_bytes;
@@ -158,8 +179,13 @@ impl Replica {
     /// A checkpoint comes back from the background thread.
     pub fn on_checkpoint(&mut self, job: CheckpointJob, outcome: Result<(), MapError>) -> Result<(), Fatal> {
         outcome.map_err(Fatal::Index)?;
+        if job.checkpoint.is_full() {
+            self.checkpoints.step = Step::Full(Box::new(job));
+            return Ok(());
+        }
         assert!(job.checkpoint.is_durable(), "a checkpoint came back unfinished");
         self.store.pages_mut().finish_checkpoint(job.checkpoint);
+        self.store.history_mut().on_checkpoint_durable();
         self.checkpoints.durable = job.applied;
         self.checkpoints.step = Step::Idle;
         self.wal.release(job.applied.index);

@@ -39,6 +39,12 @@ mod hashing;
 // Leases as clients ask for them, and their end.
 mod lease;
 
+// What compaction made dead is given back.
+mod reclaim;
+
+// A disk without room.
+mod space;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -65,9 +71,12 @@ use applying::ApplyQueue;
 use checkpoint::Checkpoints;
 use hashing::Hashing;
 use read::Reads;
+use reclaim::Reclaiming;
+use space::Reserve;
 
 pub use checkpoint::CheckpointJob;
 pub use read::ReadStart;
+pub use reclaim::Pace;
 
 /// Names a call of the driver's; opaque here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -186,6 +195,10 @@ pub struct Config {
     pub checkpoint_entries: u64,
     /// And when nothing was applied for this long, if anything was since the last.
     pub checkpoint_idle: Duration,
+    /// Reclaim.
+    pub reclaim: Pace,
+    /// Bytes kept free for when the disk is full; 0 for none.
+    pub reserve_bytes: u64,
 }
 
 impl Config {
@@ -206,6 +219,8 @@ impl Config {
             checkpoint_log_bytes: 64 << 20,
             checkpoint_entries: 300_000,
             checkpoint_idle: Duration::from_secs(5),
+            reclaim: Pace::default(),
+            reserve_bytes: 16 << 20,
         }
     }
 }
@@ -238,6 +253,8 @@ pub struct Replica {
     lessor: Lessor,
     lease_ids: LeaseIds,
     checkpoints: Checkpoints,
+    reclaiming: Reclaiming,
+    reserve: Reserve,
     events: VecDeque<Event>,
     /// Position of the newest append handed to the log.
     pushed: LogPosition,
@@ -300,6 +317,7 @@ impl Replica {
 
     /// Moves everything on that can move: call it after any input.
     pub fn turn(&mut self, now: Instant) -> Result<(), Fatal> {
+        self.reclaim(now)?;
         self.revoke_expired(now);
         self.propose_batch();
         self.pump_raft();
@@ -400,7 +418,14 @@ impl Replica {
             return Some(Work::Disk(token, op));
         }
         self.proposed = false;
-        if let Some((token, op)) = self.store.history_mut().poll_disk() {
+        if let Some((token, op)) = self.reserve.poll() {
+            return Some(Work::Disk(token, op));
+        }
+        let work = self.store.history_mut().poll_disk();
+        for wanted in self.store.history_mut().take_settled() {
+            self.history_warmed(wanted);
+        }
+        if let Some((token, op)) = work {
             return Some(Work::Disk(token, op));
         }
         if let Some(load) = self.loader.poll(self.store.pages_mut()) {
@@ -432,9 +457,7 @@ impl Replica {
             Owner::History => {
                 let come = self.store.history_mut().on_completed(token, outcome).map_err(Fatal::History)?;
                 if let Some(wanted) = come {
-                    self.reads.history_warmed(wanted, &mut self.events);
-                    self.applies.warmed();
-                    self.hashing.warmed();
+                    self.history_warmed(wanted);
                 }
             }
             Owner::Index => {
@@ -442,8 +465,17 @@ impl Replica {
                 self.pages_warmed();
             }
             Owner::Checkpoint => unreachable!("checkpoints come back whole"),
+            Owner::Reserve => self.on_reserve(outcome)?,
         }
         Ok(())
+    }
+
+    /// Something of the history was brought in, or is not there any more: whoever waits for it looks again.
+    fn history_warmed(&mut self, wanted: Wanted) {
+        self.reads.history_warmed(wanted, &mut self.events);
+        self.applies.warmed();
+        self.hashing.warmed();
+        self.reclaiming.warmed();
     }
 
     /// Pages were brought in: whoever found one cold looks again.
@@ -451,6 +483,7 @@ impl Replica {
         self.reads.pages_warmed(&mut self.events);
         self.applies.warmed();
         self.hashing.warmed();
+        self.reclaiming.warmed();
     }
 
     /// Memory was faulted in.
@@ -482,19 +515,11 @@ impl Replica {
             }
         }
         self.reads.expire(now, &mut self.events);
-        self.raise_space_alarm(now);
+        self.relieve(now);
         let check = self.expire_leases(now);
         let seal = self.wal.poll_timer(now);
-        seal.map_or(self.next_tick, |seal| seal.min(self.next_tick)).min(check)
-    }
-
-    /// The disk refuses space that the log will need: refuse writes that grow the store while there is still room to
-    /// delete and compact.
-    fn raise_space_alarm(&mut self, now: Instant) {
-        if self.wal.needs_space() {
-            self.wal.retry_space();
-            self.raise_no_space(now);
-        }
+        let others = [seal, self.reclaiming.next_timeout(now), Some(check)];
+        others.into_iter().flatten().fold(self.next_tick, Instant::min)
     }
 
     /// Raises this member's NOSPACE alarm, unless it is raised. A second one while the first is under way changes
@@ -539,7 +564,7 @@ impl Replica {
                     Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
                 }
             },
-            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) | Cold::Chunk(_) => {
                 Ok(Coming::History(self.store.history_mut().fetch(cold)))
             }
         }
@@ -553,7 +578,7 @@ impl Replica {
 
     /// Whether everything is on disk and nothing is under way.
     pub fn is_stopped(&self) -> bool {
-        self.checkpoints.is_final() && self.wal.is_idle()
+        self.checkpoints.is_final() && self.wal.is_idle() && self.store.history().is_idle()
     }
 
     /// Raft's view of this member.
@@ -585,6 +610,11 @@ impl Replica {
     pub fn db_size(&self) -> u64 {
         let pages = u64::from(self.store.pages().usage().live) * map::page::PAGE_SIZE as u64;
         pages + self.store.history().size()
+    }
+
+    /// The same without dead records, as far as they are known: etcd's dbSizeInUse.
+    pub fn db_size_in_use(&self) -> u64 {
+        self.db_size() - self.store.history().dead_bytes()
     }
 }
 

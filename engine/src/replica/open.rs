@@ -17,8 +17,9 @@ use super::checkpoint::Checkpoints;
 use super::hashing::Hashing;
 use super::payload::{self, Payload};
 use super::read::Reads;
+use super::space::Reserve;
 use super::{Config, Replica};
-use crate::disk::Disk;
+use crate::disk::{Disk, FileName};
 use crate::lease::ids::LeaseIds;
 use crate::lease::record::{self, Lease};
 use crate::map::{self, MapError};
@@ -26,6 +27,7 @@ use crate::mvcc::history::directory::ChunkInfo;
 use crate::mvcc::history::{self, History};
 use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{self, Index, Root};
+use crate::mvcc::reclaim::{self, Reclaim, Saved};
 use crate::mvcc::store::{self, State, Store};
 use crate::request::AlarmKind;
 use crate::seeded::{self, Bug};
@@ -92,6 +94,8 @@ pub fn open(
         0 => None,
         _ => Some(Payload::decode(&opened.payload).map_err(Error::Mismatch)?),
     };
+    let files = disk.list().map_err(|error| Error::History(history::OpenError::Disk(error)))?;
+    let has_reserve = files.iter().any(|(file, _)| *file == FileName::Reserve);
     let (store, loader, leases) = open_store(&config, disk, opened.writer, found)?;
     let applied = found.map_or(EntryId::default(), |payload| payload.applied);
     let identity = wal::Identity { cluster: config.cluster, member: config.member };
@@ -123,6 +127,8 @@ pub fn open(
         lessor: super::lease::lessor(&config, leases, now),
         lease_ids: LeaseIds::new(config.member, nonce),
         checkpoints: Checkpoints::new(applied),
+        reclaiming: Default::default(),
+        reserve: Reserve::new(config.reserve_bytes, has_reserve),
         events: Default::default(),
         pushed: LogPosition(0),
         logged: (recovered.hard_state.term, recovered.hard_state.vote),
@@ -193,8 +199,10 @@ fn open_store(
         index.pages_mut().publish(root, map::Tag::default());
         // What a checkpoint does not name does not exist: files left by a start that never made one go away.
         let nothing = history::Mark { last_main: State::INITIAL.revision.0, ..history::Mark::default() };
-        let history = History::open(config.history, Vec::new(), nothing, disk).map_err(Error::History)?;
-        return Ok((Store::new(index, history, State::INITIAL, BTreeSet::new()), loader, Vec::new()));
+        let history = History::open(config.history, Vec::new(), nothing, Vec::new(), disk);
+        let history = history.map_err(Error::History)?;
+        let store = Store::new(index, history, State::INITIAL, BTreeSet::new(), Reclaim::default());
+        return Ok((store, loader, Vec::new()));
     };
     let mut index = Index::new(writer, payload.root);
     let chunks = rows(&mut index, &mut loader, disk, Table::HistorySegment, ChunkInfo::decode)?;
@@ -203,8 +211,20 @@ fn open_store(
             .into_iter()
             .collect();
     let leases = rows(&mut index, &mut loader, disk, Table::Lease, record::parse_row)?;
-    let history = History::open(config.history, chunks, payload.mark, disk).map_err(Error::History)?;
-    Ok((Store::new(index, history, payload.state, alarms), loader, leases))
+    let saved = rows(&mut index, &mut loader, disk, Table::Misc, reclaim_row)?.into_iter().flatten().next();
+    let (reclaim, let_go, dead) = match saved {
+        None => (Reclaim::default(), Vec::new(), 0),
+        Some(saved) => (Reclaim::new(saved.clone()), saved.let_go, saved.active_dead),
+    };
+    let history = History::open(config.history, chunks, payload.mark, let_go, disk);
+    let mut history = history.map_err(Error::History)?;
+    history.set_active_dead(dead);
+    Ok((Store::new(index, history, payload.state, alarms, reclaim), loader, leases))
+}
+
+/// The state of reclaim, out of the table of single values.
+fn reclaim_row(key: &[u8], row: &[u8]) -> Option<Option<Saved>> {
+    if key == reclaim::ROW { Saved::decode(row).map(Some) } else { Some(None) }
 }
 
 /// Reads a small table, waiting for its pages.

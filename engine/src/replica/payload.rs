@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  offset  size
-//!       0     4  format, 1
+//!       0     4  format, 2
 //!       4    24  root of the tree (mvcc::index::Root)
 //!      28     8  revision
 //!      36     8  compaction revision
@@ -29,7 +29,7 @@ use crate::wal::EntryId;
 /// Bytes of an encoded payload.
 pub const LEN: usize = 100;
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Kind of a log entry that holds a command, or nothing.
 pub const NORMAL: u8 = 0;

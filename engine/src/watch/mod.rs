@@ -128,8 +128,13 @@ pub struct Watchers {
     parked: Vec<u32>,
     timers: BTreeSet<(Instant, u32)>,
     lag: Lag,
+    /// When the oldest revision in need was found, and which it is.
+    oldest: Option<(Instant, Option<Revision>)>,
     groups: Vec<u32>,
 }
+
+/// An answer of [`Watchers::oldest`] is good for so long.
+const OLDEST_FOR: Duration = Duration::from_millis(10);
 
 impl Watchers {
     /// No watchers yet.
@@ -148,6 +153,7 @@ impl Watchers {
             parked: Vec::new(),
             timers: BTreeSet::new(),
             lag: Lag::new(config.lag),
+            oldest: None,
             groups: Vec::new(),
         }
     }
@@ -230,6 +236,7 @@ impl Watchers {
             told: false,
         });
         self.stream(id.0).watchers.insert(watch_id, slot);
+        self.note_need(if is_past { start } else { current.next() });
         if is_past {
             self.behind += 1;
             self.stream(id.0).behind.push_back(slot);
@@ -400,7 +407,29 @@ impl Watchers {
     }
 
     /// What a reclaim must leave readable: this revision and all that came later. `None` if nobody needs anything.
-    pub fn oldest(&self) -> Option<Revision> {
+    ///
+    /// Asked for every turn, and found anew only every few milliseconds: cursors only move on, and a new watcher is
+    /// counted at once, so an old answer is too careful and never wrong.
+    pub fn oldest(&mut self, now: Instant) -> Option<Revision> {
+        match self.oldest {
+            Some((at, oldest)) if now.saturating_duration_since(at) < OLDEST_FOR => oldest,
+            _ => {
+                let oldest = self.find_oldest();
+                self.oldest = Some((now, oldest));
+                oldest
+            }
+        }
+    }
+
+    /// A watcher was created, which needs what a live one needs and, if it reads from the history, that.
+    fn note_need(&mut self, from: Revision) {
+        let need = Revision(from.min(self.complete.revision.next()).0 - 1).max(self.lag.bound().revision);
+        if let Some((_, oldest)) = &mut self.oldest {
+            *oldest = Some(oldest.map_or(need, |oldest| oldest.min(need)));
+        }
+    }
+
+    fn find_oldest(&self) -> Option<Revision> {
         let streams = self.streams.iter().flatten();
         let needed = streams.filter_map(|stream| {
             let behind = stream.behind.iter().filter_map(|&slot| match &self.table.peek(slot).state {

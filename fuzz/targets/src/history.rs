@@ -73,8 +73,8 @@ fn chunk(mut input: Input<'_>, repair: bool) {
     };
     let mut disk = MemDisk::new();
     disk.put(FileName::History(0), bytes);
-    let config = Config { segment_bytes: 1 << 20, resident_bytes: 1 << 20 };
-    let Ok(history) = History::open(config, Vec::new(), mark, &mut disk) else { return };
+    let config = Config { segment_bytes: 1 << 20, chunk_bytes: 256 << 10, resident_bytes: 1 << 20 };
+    let Ok(history) = History::open(config, Vec::new(), mark, Vec::new(), &mut disk) else { return };
     for seq in (1..=RECORDS).map(Seq) {
         let _ = history.record(seq).map(|record| record.map(|record| record.fields()));
         for last in (0..RECORDS).step_by(3).map(Seq) {
@@ -86,7 +86,7 @@ fn chunk(mut input: Input<'_>, repair: bool) {
 
 /// The blocks of an unfinished chunk: versions of one key.
 fn unfinished() -> Vec<u8> {
-    let mut active = Active::new(Vec::new(), Seq(1), Revision(2), 100);
+    let mut active = Active::new(Vec::new(), Seq(1), Revision(2), 100, 256 << 10);
     for n in 1..=RECORDS {
         let value = vec![b'v'; 30 * n as usize];
         let change = match n % 6 {

@@ -21,7 +21,8 @@ pub fn config() -> Config {
     let mut config = Config::new(IDENTITY.cluster, IDENTITY.member, 1);
     config.request_bytes_max = 16 << 10;
     config.wal = log_config();
-    config.history = history::Config { segment_bytes: 256 << 10, resident_bytes: 256 << 10 };
+    config.history =
+        history::Config { segment_bytes: 256 << 10, chunk_bytes: 256 << 10, resident_bytes: 256 << 10 };
     config.map = Limits { page_count_max: 4096, frame_count_max: 1024, readers_max: 4 };
     config
 }

@@ -365,7 +365,7 @@ mod tests {
         store.walk = KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false };
         let kvs = store.long_list();
         let revision = Revision(1);
-        let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
+        let answer = Response::Range(RangeAnswer { revision, read_at: revision, kvs, more: false, count: 1 });
         let mut encoder = Encoder::new(Origin::default(), answer, &store).unwrap();
         let mut out = Vec::new();
         for _ in 0..2 {
@@ -385,7 +385,7 @@ mod tests {
         store.records.insert(1, b"\x0a\x02kk".to_vec());
         let kvs = Kvs::List(KvList { seqs: vec![Seq(1)], encoded_len: 5, keys_only: false });
         let revision = Revision(1);
-        let answer = Response::Range(RangeAnswer { revision, kvs, more: false, count: 1 });
+        let answer = Response::Range(RangeAnswer { revision, read_at: revision, kvs, more: false, count: 1 });
         Encoder::new(ORIGIN, answer, &store).unwrap().fill(&store, &mut Vec::new(), 100);
     }
 }

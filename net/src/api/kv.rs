@@ -129,7 +129,7 @@ pub fn encode_whole(
 ) -> Whole {
     match answer {
         Response::Put(answer) => put(origin.at(answer.revision), answer.prev, records, out),
-        Response::Range(RangeAnswer { kvs: Kvs::List(list), revision, more, count }) => {
+        Response::Range(RangeAnswer { kvs: Kvs::List(list), revision, more, count, .. }) => {
             range(origin.at(*revision), list, *more, *count, records, out)
         }
         Response::DeleteRange(answer) => delete_range(origin.at(answer.revision), answer, records, out),

@@ -60,6 +60,11 @@ impl Snapshot {
         self.image.pin()
     }
 
+    /// Bytes of the image that no message has.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     /// Finds out how long the image will be; to be repeated until it is done.
     pub fn count<R: ReadPages>(
         &mut self,

@@ -117,7 +117,9 @@ impl Draft {
             Draft::Range { kvs, keys_only, more, count, revision } => {
                 let (list, kvs) = store.list(&kvs, keys_only);
                 let message = pb::RangeResponse { header: header(revision), kvs, more, count };
-                let answer = RangeAnswer { revision: Revision(revision), kvs: Kvs::List(list), more, count };
+                let revision = Revision(revision);
+                let kvs = Kvs::List(list);
+                let answer = RangeAnswer { revision, read_at: revision, kvs, more, count };
                 (OpAnswer::Range(answer), response_op::Response::ResponseRange(message))
             }
             Draft::Put { prev, revision } => {

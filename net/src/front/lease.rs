@@ -96,7 +96,7 @@ impl Front {
         }
         let listing = Listing { id, after: None, keys: AttachedKeys::default() };
         if wants_keys {
-            self.tasks.push_back(Task { place, work: Work::Lease(Box::new(listing)) });
+            self.tasks.push_back(Task::of_now(place, Work::Lease(Box::new(listing))));
             return Served::Later;
         }
         Served::Message(listing.answer(now, replica))

@@ -12,6 +12,7 @@ use engine::response::Response;
 use engine::types::Seq;
 
 use super::lease::Listing;
+use super::pins::{self, Pin, Sending};
 use super::serve::Served;
 use super::{Front, Outgoing, Place, Waiting};
 use crate::api::encoder::{Encoder, Fill};
@@ -41,6 +42,15 @@ const STREAM_BUDGET: Budget = Budget(512);
 pub struct Task {
     pub place: Place,
     pub work: Work,
+    /// The revision it reads; an answer under way has a pin of its own.
+    pub _pin: Option<Pin>,
+}
+
+impl Task {
+    /// Work that names no record of the past.
+    pub fn of_now(place: Place, work: Work) -> Task {
+        Task { place, work, _pin: None }
+    }
 }
 
 /// What is read.
@@ -78,6 +88,7 @@ impl Front {
     /// Runs a few slices, of each read in turn.
     pub fn run_slices(&mut self, now: Instant, replica: &mut Replica) -> Result<(), Fatal> {
         self.stream_budget = STREAM_BUDGET;
+        self.answer_finished(replica)?;
         for _ in 0..self.tasks.len().min(SLICES_MAX) {
             let task = self.tasks.pop_front().expect("as many as there were");
             let place = task.place;
@@ -154,6 +165,7 @@ impl Front {
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<(), Fatal> {
+        let pin = self.pins.pin(pins::oldest_named(&answer));
         match Encoder::new(Front::origin(replica), answer, &Stored(replica)) {
             Ok(encoder) => {
                 server.begin_message(place.call, encoder.encoded_len());
@@ -161,12 +173,13 @@ impl Front {
                 if encoder.remaining() == 0 {
                     server.finish(place.call, &Status::OK);
                 } else {
-                    self.answers.insert(place.key(), Outgoing::Message(encoder));
+                    self.answers.insert(place.key(), Sending::new(Outgoing::Message(encoder), pin));
                 }
                 Ok(())
             }
             Err((answer, cold)) => {
-                self.wait_for_record(Waiting::Answer { place, answer: Box::new(answer) }, cold, replica)
+                let waiting = Waiting::Answer { place, answer: Box::new(answer), pin };
+                self.wait_for_record(waiting, cold, replica)
             }
         }
     }
@@ -181,18 +194,20 @@ impl Front {
         let mut walk_budget = WALK_BUDGET;
         while let Some((call, room)) = server.poll_writable() {
             let place = Place { conn, call };
-            let Some(mut outgoing) = self.answers.remove(&place.key()) else {
+            let Some(mut sending) = self.answers.remove(&place.key()) else {
                 self.fill_watch(place, room, server, replica)?;
                 continue;
             };
-            let complete = match &mut outgoing {
+            let left = sending.outgoing.remaining();
+            let complete = match &mut sending.outgoing {
                 Outgoing::Message(encoder) => {
                     self.fill(place, encoder, room, &mut walk_budget, server, replica)?
                 }
                 Outgoing::Snapshot(snapshot) => self.stream(place, snapshot, room, server, replica)?,
             };
             if !complete {
-                self.answers.insert(place.key(), outgoing);
+                sending.moved |= sending.outgoing.remaining() < left;
+                self.answers.insert(place.key(), sending);
             }
         }
         Ok(())
@@ -231,7 +246,7 @@ impl Front {
                     let list = encoder.walk().expect("a walk asked for its batch");
                     match list.next(&replica.view(), WALK_BATCH, walk_budget) {
                         Ok(batch) if batch.is_empty() => {
-                            self.tasks.push_back(Task { place, work: Work::Resume });
+                            self.tasks.push_back(Task::of_now(place, Work::Resume));
                             return Ok(false);
                         }
                         Ok(batch) => encoder.feed(&batch),
@@ -262,7 +277,7 @@ impl Front {
                     server.send_message(place.call, |out| out.extend_from_slice(&message));
                 }
                 Ok(Next::Later) => {
-                    self.tasks.push_back(Task { place, work: Work::Resume });
+                    self.tasks.push_back(Task::of_now(place, Work::Resume));
                     return Ok(false);
                 }
                 Ok(Next::End) => {

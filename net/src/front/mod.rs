@@ -4,8 +4,9 @@
 //! answered at once (reads of what is in memory), or handed to the [`Replica`] and answered when its [`Event`] comes.
 //! Answers gather in each connection's output; the driver sends one batch per connection and turn.
 //!
-//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] and
-//! [`Front::run_watches`] each turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
+//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::oldest_pin`] before and [`Front::on_event`],
+//! [`Front::run_slices`] and [`Front::run_watches`] in each turn, then [`Front::poll_dirty`] to flush. Time comes in as an
+//! argument, so the simulator can drive it.
 
 // What each request becomes.
 mod serve;
@@ -15,6 +16,9 @@ mod long;
 
 // The Lease service.
 mod lease;
+
+// What answers under way need, and who waits for reclaim.
+mod pins;
 
 // Calls whose client sends a stream of messages.
 mod streams;
@@ -39,6 +43,8 @@ use bytes::Bytes;
 use engine::error::ApiError;
 use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, Replica};
+use engine::request::{Compact, Write};
+use engine::types::Revision;
 
 use crate::api::Refusal;
 use crate::api::cluster::Member;
@@ -53,6 +59,7 @@ use keep_alive::KeepAlive;
 use ledger::Ledger;
 use long::Task;
 use operations::Operations;
+use pins::{Finishing, Pin, Pins, Sending};
 use streams::Streamed;
 use watch::Watches;
 
@@ -86,12 +93,14 @@ pub struct Config {
 enum Waiting {
     /// A write waits for its answer.
     Write(Place),
+    /// A compaction whose answer waits for reclaim as well.
+    Compaction(Place, Revision),
     /// A request waits until it can be served from the beginning.
     Again { place: Place, method: Method, message: Bytes },
     /// A read in slices found something cold.
     Slice(Task),
     /// An answer found a record cold.
-    Answer { place: Place, answer: Box<engine::response::Response> },
+    Answer { place: Place, answer: Box<engine::response::Response>, pin: Pin },
     /// A long answer found a record cold.
     Stream(Place),
     /// The first request of a stream that keeps leases alive waits.
@@ -109,6 +118,16 @@ enum Outgoing {
     Snapshot(Box<Snapshot>),
 }
 
+impl Outgoing {
+    /// Bytes not handed out.
+    fn remaining(&self) -> u64 {
+        match self {
+            Outgoing::Message(encoder) => encoder.remaining(),
+            Outgoing::Snapshot(snapshot) => snapshot.remaining(),
+        }
+    }
+}
+
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -119,6 +138,10 @@ struct Place {
 impl Place {
     fn key(self) -> (u64, u64) {
         (self.conn.0.to_u64(), self.call.to_u64())
+    }
+
+    fn of_key((conn, call): (u64, u64)) -> Place {
+        Place { conn: ConnId(Key::from_u64(conn)), call: grpc::CallId::from_u64(call) }
     }
 }
 
@@ -141,7 +164,13 @@ pub struct Front {
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
     /// Answers on their way out.
-    answers: BTreeMap<(u64, u64), Outgoing>,
+    answers: BTreeMap<(u64, u64), Sending>,
+    /// What the reads and answers under way need.
+    pins: Pins,
+    /// When stalled answers were looked for.
+    looked_at: Option<Instant>,
+    /// Calls that are answered when reclaim is finished.
+    finishing: Vec<Finishing>,
     /// What is left of this turn for streams of messages.
     stream_budget: Budget,
     /// Streams that keep leases alive.
@@ -168,6 +197,9 @@ impl Front {
             answers: BTreeMap::new(),
             stream_budget: Budget(0),
             keep_alives: BTreeMap::new(),
+            pins: Pins::default(),
+            looked_at: None,
+            finishing: Vec::new(),
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
@@ -243,6 +275,7 @@ impl Front {
                 }
                 grpc::Event::Cancelled { call } => {
                     self.answers.remove(&Place { conn, call }.key());
+                    self.finishing.retain(|waiting| waiting.place != Place { conn, call });
                     self.cancel_call(Place { conn, call });
                 }
             }
@@ -310,6 +343,11 @@ impl Front {
                 }
                 self.deliver(place, answer, replica)
             }
+            (Waiting::Compaction(place, revision), Some(Ok(answer))) => {
+                self.finish_compaction(place, revision, answer);
+                self.answer_finished(replica)
+            }
+            (Waiting::Compaction(place, _), Some(refused)) => self.deliver(place, refused, replica),
             (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
             (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
                 let served = front.serve_now(now, place, method, &message, replica)?;
@@ -319,7 +357,9 @@ impl Front {
                 self.tasks.push_back(task);
                 Ok(())
             }
-            (Waiting::Answer { place, answer }, None) => self.deliver(place, Ok(*answer), replica),
+            (Waiting::Answer { place, answer, pin: _pin }, None) => self.with(place, |front, server| {
+                front.settle(place, serve::Served::Answer(*answer), server, replica)
+            }),
             (Waiting::Stream(place), None) => self.with(place, |_, server| {
                 server.want_writable(place.call);
                 Ok(())
@@ -368,7 +408,17 @@ impl Front {
         self.outside.push_back((id, outcome));
     }
 
-    /// The next read for somebody outside gRPC that is done.
+    /// Compacts for somebody outside gRPC; [`Front::poll_outside`] says how it went.
+    pub fn compact_outside(&mut self, now: Instant, id: u64, revision: Revision, replica: &mut Replica) {
+        let key = self.waiting.insert(Waiting::Outside(id));
+        let compact = Write::Compact(Compact { revision: revision.0, physical: false });
+        if let Err(error) = replica.propose(now, CallId(key.to_u64()), &compact, 0) {
+            self.waiting.remove(key);
+            self.outside.push_back((id, Err(error)));
+        }
+    }
+
+    /// The next read or compaction for somebody outside gRPC that is done.
     pub fn poll_outside(&mut self) -> Option<(u64, Result<(), ApiError>)> {
         self.outside.pop_front()
     }
@@ -411,6 +461,7 @@ impl Front {
             self.ledger.note(gone.noted_bytes, 0);
         }
         drop_answers(&mut self.answers, conn, |_| false);
+        self.drop_finishing(conn, |_| false);
         self.cancel_calls_of(conn);
     }
 
@@ -447,6 +498,8 @@ impl Front {
         connection.server.handle_timeout(now)?;
         // Calls past their deadline take their answers with them.
         drop_answers(&mut self.answers, conn, |call| connection.server.is_live(call));
+        self.finishing
+            .retain(|waiting| waiting.place.conn != conn || connection.server.is_live(waiting.place.call));
         self.close_dead_watches(conn);
         Ok(())
     }
@@ -499,7 +552,7 @@ impl Front {
 
 /// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
 fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Outgoing>,
+    answers: &mut BTreeMap<(u64, u64), Sending>,
     conn: ConnId,
     keep: impl Fn(grpc::CallId) -> bool,
 ) {

@@ -15,8 +15,10 @@ use engine::replica::{CallId, Fatal, ReadStart, Replica};
 use engine::request::{Range, Write};
 use engine::response::{Kvs, RangeAnswer, Response};
 use engine::snapshot::contents::{self, Facts};
+use engine::types::Revision;
 
 use super::long::{self, Task, Work};
+use super::pins::{self, Sending};
 use super::{Front, Outgoing, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
@@ -179,7 +181,7 @@ impl Front {
                 Served::Message(cluster::member_list(Front::origin(replica), &self.config.members))
             }
             Method::Status => Served::Message(maintenance::status(header, &self.status_info(replica))),
-            Method::Defragment => Served::Message(maintenance::defragment()),
+            Method::Defragment => self.defragment(place, replica),
             Method::HashKV => self.hash_kv(place, message, replica),
             Method::Snapshot => return self.snapshot(place, message, replica),
             Method::Hash => Served::Message(maintenance::hash(header, store_hash(replica))),
@@ -208,7 +210,7 @@ impl Front {
         }
         self.waiting.remove(key);
         match task {
-            Ok(task) => self.begin(place, Work::Hash(Box::new(task))),
+            Ok(task) => self.begin(place, task.pin(), Work::Hash(Box::new(task))),
             Err(error) => error.into(),
         }
     }
@@ -232,7 +234,8 @@ impl Front {
             leases,
             storage_version: self.config.storage_version.clone(),
         };
-        Ok(self.begin(place, Work::Count(Box::new(Snapshot::new(facts, state.revision)))))
+        let snapshot = Box::new(Snapshot::new(facts, state.revision));
+        Ok(self.begin(place, snapshot.pin(), Work::Count(snapshot)))
     }
 
     pub(super) fn propose(
@@ -243,7 +246,12 @@ impl Front {
         message_len: usize,
         replica: &mut Replica,
     ) -> Served {
-        let key = self.waiting.insert(Waiting::Write(place));
+        let key = self.waiting.insert(match write {
+            Write::Compact(compact) if compact.physical => {
+                Waiting::Compaction(place, Revision(compact.revision))
+            }
+            _ => Waiting::Write(place),
+        });
         match replica.propose(now, CallId(key.to_u64()), write, message_len) {
             Ok(()) => Served::Later,
             Err(error) => {
@@ -287,9 +295,9 @@ impl Front {
             KvRequest::Range(range) if range::is_single(range) => range::read_one(&replica.view(), range)
                 .map(|answer| answer.map(|answer| Served::Answer(Response::Range(answer)))),
             KvRequest::Range(range) => RangeTask::new(&replica.view(), range)
-                .map(|task| task.map(|task| self.begin(place, Work::Range(Box::new(task))))),
+                .map(|task| task.map(|task| self.begin(place, task.pinned(), Work::Range(Box::new(task))))),
             KvRequest::Txn(txn) => ReadTxn::new(&replica.view(), txn)
-                .map(|task| task.map(|task| self.begin(place, Work::Txn(Box::new(task))))),
+                .map(|task| task.map(|task| self.begin(place, task.pinned(), Work::Txn(Box::new(task))))),
             request => unreachable!("{request:?} is not a read"),
         };
         match begun {
@@ -320,8 +328,9 @@ impl Front {
     }
 
     /// A read in slices; the first one is run with the turn's others.
-    fn begin(&mut self, place: Place, work: Work) -> Served {
-        self.tasks.push_back(Task { place, work });
+    fn begin(&mut self, place: Place, revision: Revision, work: Work) -> Served {
+        let pin = Some(self.pins.pin(revision));
+        self.tasks.push_back(Task { place, work, _pin: pin });
         Served::Later
     }
 
@@ -342,7 +351,8 @@ impl Front {
                 server.reply_unary(place.call, |out| out.extend_from_slice(&message));
             }
             Served::Snapshot(snapshot) => {
-                self.answers.insert(place.key(), Outgoing::Snapshot(snapshot));
+                let pin = self.pins.pin(snapshot.pin());
+                self.answers.insert(place.key(), Sending::new(Outgoing::Snapshot(snapshot), pin));
                 server.want_writable(place.call);
             }
             Served::Answer(answer) => {
@@ -368,7 +378,8 @@ impl Front {
                             let known = list.seqs.iter().position(|seq| *seq == cold.0).unwrap_or(0);
                             long::prefetch(&list.seqs[known..], replica)?;
                         }
-                        let waiting = Waiting::Answer { place, answer: Box::new(answer) };
+                        let pin = self.pins.pin(pins::oldest_named(&answer));
+                        let waiting = Waiting::Answer { place, answer: Box::new(answer), pin };
                         self.wait_for_record(waiting, cold, replica)?
                     }
                 }
@@ -384,7 +395,7 @@ impl Front {
             version: self.config.version.clone(),
             storage_version: self.config.storage_version.clone(),
             db_size,
-            db_size_in_use: db_size,
+            db_size_in_use: replica.db_size_in_use() as i64,
             db_size_quota: self.config.quota,
             leader: raft.leader().map_or(0, |leader| leader.0),
             raft_index: raft.commit_index().0,

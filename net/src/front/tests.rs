@@ -305,6 +305,82 @@ fn a_linearizable_read_waits_for_what_is_committed_before_it() {
     assert_eq!(revision(&answer.header), written);
 }
 
+const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
+
+/// A member with small chunks, all of whose 2000 keys were written twice; `between` happens after the first time.
+fn written_twice(between: impl FnOnce(&mut Node)) -> (Node, usize) {
+    let mut node = Node::with(|config| config.history.chunk_bytes = 16 << 10);
+    let writer = node.connect(WINDOW);
+    fill(&mut node, writer, 2000, 500);
+    between(&mut node);
+    let value = "w".repeat(500);
+    for n in 0..2000 {
+        node.send(writer, PUT, &put(&format!("k{n:06}"), &value));
+    }
+    node.send(writer, COMPACT, &pb::CompactionRequest { revision: 4001, physical: false });
+    (node, writer)
+}
+
+#[test]
+fn a_long_answer_keeps_what_it_names_through_a_compaction() {
+    let mut reader = None;
+    let (mut node, _) = written_twice(|node| {
+        let conn = node.connect(1000);
+        node.grant(conn, false);
+        node.send(conn, RANGE, &range("k", "l"));
+        node.settle();
+        reader = Some(conn);
+    });
+    let settle = |node: &mut Node| {
+        for _ in 0..200 {
+            node.wait(Duration::from_millis(5));
+            node.settle();
+        }
+    };
+    settle(&mut node);
+    let revision = engine::types::Revision(4001);
+    assert_eq!(node.replica.store().published().1.compacted, revision);
+    assert!(node.replica.floor().0 <= 2001 && !node.replica.is_reclaimed(revision));
+    let history = node.replica.store().history();
+    assert!((1..=2000).all(|seq| !matches!(history.record(engine::types::Seq(seq)), Ok(None))));
+    node.close(reader.unwrap());
+    settle(&mut node);
+    assert!(node.replica.is_reclaimed(revision));
+    assert!(node.replica.store().reclaimed().tally().moved > 0);
+}
+
+#[test]
+fn an_answer_that_nobody_takes_ends_and_defragment_waits_until_then() {
+    let (mut node, client) = written_twice(|node| {
+        let reader = node.connect(1000);
+        node.grant(reader, false);
+        node.send(reader, RANGE, &range("k", "l"));
+        node.settle();
+    });
+    node.settle();
+    assert_eq!(node.front.answers.len(), 1);
+    let first = node.send(client, DEFRAGMENT, &pb::DefragmentRequest {});
+    let second = node.send(client, DEFRAGMENT, &pb::DefragmentRequest {});
+    for _ in 0..50 {
+        node.wait(Duration::from_secs(1));
+        node.settle();
+    }
+    assert!(node.stream(client, second).status.is_none(), "the floor is held");
+    assert_eq!(node.front.finishing.len(), 2);
+    node.cancel(client, first);
+    assert_eq!(node.front.finishing.len(), 1);
+    for _ in 0..20 {
+        node.wait(Duration::from_secs(1));
+        node.settle();
+    }
+    assert!(node.front.answers.is_empty() && node.front.finishing.is_empty());
+    node.answer::<pb::DefragmentResponse>(client, second).unwrap();
+    // Nothing is left to do: both are answered at once.
+    node.call::<pb::DefragmentResponse>(client, DEFRAGMENT, &pb::DefragmentRequest {}).unwrap();
+    let compact = pb::CompactionRequest { revision: 4000, physical: true };
+    assert_eq!(node.call::<pb::CompactionResponse>(client, COMPACT, &compact).unwrap_err().0, 11);
+}
+
 #[test]
 fn answers_that_wait_for_windows_are_not_held_in_memory() {
     const CALLS: usize = 1000;

@@ -11,7 +11,6 @@ use engine::error::ApiError;
 use engine::mvcc::Cold;
 use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Fatal, Replica};
-use engine::types::Revision;
 use engine::watch::{self, Batch, Counts, Events, Message, Next, Poll, StreamId, Watchers};
 
 use super::long::{Task, Work};
@@ -30,7 +29,7 @@ const CATCH_UP_BUDGET: Budget = Budget(4 * Budget::SLICE.0);
 /// The Watch calls of all connections.
 #[derive(Debug)]
 pub struct Watches {
-    core: Watchers,
+    pub core: Watchers,
     calls: BTreeMap<(u64, u64), Call>,
     /// By the engine's stream.
     places: BTreeMap<StreamId, Place>,
@@ -229,11 +228,6 @@ impl Front {
         (self.watches.core.counts(), self.watches.events)
     }
 
-    /// What a reclaim must leave readable for watchers: this revision and all that came later.
-    pub fn oldest_watched(&self) -> Option<Revision> {
-        self.watches.core.oldest()
-    }
-
     /// Tells what a Watch call's windows allow.
     pub(super) fn fill_watch(
         &mut self,
@@ -256,7 +250,7 @@ impl Front {
         match stop {
             Stop::Full => server.want_writable(place.call),
             Stop::Idle => {}
-            Stop::More => self.tasks.push_back(Task { place, work: Work::Resume }),
+            Stop::More => self.tasks.push_back(Task::of_now(place, Work::Resume)),
             Stop::Cold(cold) => {
                 let key = self.waiting.insert(Waiting::Stream(place));
                 replica.fetch(&cold, CallId(key.to_u64()))?;

@@ -27,7 +27,9 @@ impl Find {
 }
 
 /// Words of a verdict, and the check that they come from.
-const CHECKERS: [(&str, &str); 19] = [
+const CHECKERS: [(&str, &str); 21] = [
+    ("is missing, and", "what is not dead is there"),
+    ("has no end", "reclaim comes to its end"),
     ("panicked", "assertion"),
     ("watcher", "watchers"),
     ("the previous value", "watchers"),

@@ -1,6 +1,8 @@
 //! Everything a replica stores, read record by record, with the checks that need no model: sequence numbers without
 //! gaps, whole transactions, chains that lead from version to version, an index that names the newest of each key, and
 //! a tree whose counts are the sums of what is below them.
+//!
+//! What reclaim took is missing; it must be what an earlier dump has shown, and dead by then.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +14,7 @@ use engine::request::AlarmKind;
 use engine::types::{LeaseId, Seq};
 
 use crate::judge::kv_of;
-use crate::model::Change;
+use crate::model::{Change, Model};
 
 /// What is stored.
 #[derive(Clone, Debug, Default)]
@@ -28,13 +30,19 @@ pub struct Dump {
 }
 
 /// A dump being read.
-#[derive(Debug, Default)]
-pub struct Reader {
+#[derive(Debug)]
+pub struct Reader<'a> {
     dump: Dump,
+    /// What earlier dumps have shown.
+    model: &'a Model,
+    /// Its changes with their revisions, by sequence number - 1.
+    known: Vec<(i64, &'a Change)>,
+    /// Records that are missing.
+    missing: u64,
     /// Keys by sequence number - 1.
     keys: Vec<Bytes>,
-    /// The newest record of each key, and whether it is live.
-    newest: BTreeMap<Bytes, (Seq, bool)>,
+    /// The newest record of each key, whether it is live, and its revision.
+    newest: BTreeMap<Bytes, (Seq, bool, i64)>,
     /// Keys whose index entry was compared.
     compared: usize,
 }
@@ -54,7 +62,20 @@ impl From<Cold> for Pause {
     }
 }
 
-impl Reader {
+impl<'a> Reader<'a> {
+    /// Nothing read yet; `model` is what earlier dumps have shown.
+    pub fn new(model: &'a Model) -> Reader<'a> {
+        let changes = |revision| model.changes(revision).iter().map(move |change| (revision, change));
+        let known = (2..=model.revision()).flat_map(changes).collect();
+        let (dump, keys, newest) = (Dump::default(), Vec::new(), BTreeMap::new());
+        Reader { dump, model, known, missing: 0, keys, newest, compared: 0 }
+    }
+
+    /// Records that are missing.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
     /// Everything, once [`Reader::advance`] has said so.
     pub fn into_dump(self) -> Dump {
         self.dump
@@ -70,27 +91,29 @@ impl Reader {
             let seq = Seq(self.keys.len() as u64 + 1);
             match view.history.record(seq)? {
                 Some(record) => self.record(seq, &record).map_err(Pause::Wrong)?,
-                None => return Err(Pause::Wrong(format!("record {seq} of {last} is missing"))),
+                None => self.gone(seq).map_err(Pause::Wrong)?,
             }
         }
-        while let Some((key, (seq, _))) = self.newest.iter().nth(self.compared) {
+        while let Some((key, (seq, live, main))) = self.newest.iter().nth(self.compared) {
             let entry = view.index.get(key).map_err(Cold::from)?;
-            if entry.is_none_or(|entry| entry.seq != *seq) {
+            let forgotten = entry.is_none() && !live && *main < self.dump.compacted;
+            if !forgotten && entry.is_none_or(|entry| entry.seq != *seq) {
                 return Err(Pause::Wrong(format!("the index has {entry:?} for {key:?}, not record {seq}")));
             }
             self.compared += 1;
         }
         let attached = self.check_leases(replica)?;
         let report = view.index.check().map_err(Cold::from)?;
-        let rows = report.entries - self.newest.len() as u64;
-        let live = self.newest.values().filter(|(_, live)| *live).count() as u64;
+        let rows = report.entries.saturating_sub(self.newest.len() as u64);
+        let live = self.newest.values().filter(|(_, live, _)| *live).count() as u64;
         if report.live != live {
             return Err(Pause::Wrong(format!("the tree counts {} live keys of {live}", report.live)));
         }
-        // The format row, alarms, leases and their keys, and one row a finished chunk.
+        // The format row, that of reclaim, alarms, leases and their keys, and one row a finished chunk.
         let leases = replica.lessor().by_due().len() as u64 + attached;
-        let expected = 1 + self.dump.alarms.len() as u64 + leases + view.history.chunks().count() as u64;
-        if rows > expected {
+        let expected = 2 + self.dump.alarms.len() as u64 + leases + view.history.chunks().count() as u64;
+        let settled = replica.store().is_published() && replica.is_reclaimed(view.compacted);
+        if rows > expected && settled {
             return Err(Pause::Wrong(format!("{rows} rows in the small tables, {expected} expected")));
         }
         Ok(())
@@ -132,7 +155,9 @@ impl Reader {
         if kv.modified != main {
             return wrong("the message has another revision");
         }
-        if record.prev() != self.newest.get(&kv.key).map(|(seq, _)| *seq) {
+        let before = self.newest.get(&kv.key);
+        let forgotten = before.is_some_and(|(_, live, main)| !live && *main < self.dump.compacted);
+        if record.prev() != before.map(|(seq, ..)| *seq) && !(forgotten && record.prev().is_none()) {
             return wrong("the version before it is another");
         }
         let jumps_astray = |jump: Seq| jump >= seq || self.keys[jump.0 as usize - 1] != kv.key;
@@ -140,13 +165,33 @@ impl Reader {
             return wrong("it jumps to another key");
         }
         let key = kv.key.clone();
-        changes.push(Change { key: key.clone(), kv: (!record.is_tombstone()).then_some(kv) });
-        self.newest.insert(key.clone(), (seq, !record.is_tombstone()));
-        self.keys.push(key);
+        self.note(seq, main, Change { key, kv: (!record.is_tombstone()).then_some(kv) });
         let before = self.dump.changes.range(..main).next_back();
         if before.is_some_and(|(before, _)| *before != main - 1) {
             return wrong("revisions are missing before it");
         }
         Ok(())
+    }
+
+    /// A record is missing: what stood there is known from before, if it may be missing at all.
+    fn gone(&mut self, seq: Seq) -> Result<(), String> {
+        let Some(&(main, change)) = self.known.get(seq.0 as usize - 1) else {
+            return Err(format!("record {seq} is missing, and nobody has seen it"));
+        };
+        let floor = self.dump.compacted.min(self.model.revision());
+        if !self.model.is_dead(change, main, floor) {
+            return Err(format!(
+                "record {seq} at revision {main} is missing, and not dead at {floor}: {change:?}"
+            ));
+        }
+        self.missing += 1;
+        self.note(seq, main, change.clone());
+        Ok(())
+    }
+
+    fn note(&mut self, seq: Seq, main: i64, change: Change) {
+        self.newest.insert(change.key.clone(), (seq, change.kv.is_some(), main));
+        self.keys.push(change.key.clone());
+        self.dump.changes.entry(main).or_default().push(change);
     }
 }

@@ -69,6 +69,8 @@ pub struct Tally {
     pub lost: u64,
     /// Stored histories read.
     pub dumps: u64,
+    /// Records that were missing in them, as they may.
+    pub reclaimed: u64,
 }
 
 /// The judge of one run.

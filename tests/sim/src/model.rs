@@ -76,6 +76,19 @@ impl Model {
         attached.map(|key| Change { key: key.clone(), kv: None }).collect()
     }
 
+    /// Whether nobody who reads at `floor` or later sees what a change at `revision` did. A deletion exactly at the floor is
+    /// still told of.
+    pub fn is_dead(&self, change: &Change, revision: i64, floor: i64) -> bool {
+        let Some(versions) = self.keys.get(&change.key) else { return false };
+        // One transaction may write a key and then delete it.
+        let at = versions.iter().position(|(at, kv)| *at == revision && *kv == change.kv);
+        let later = &versions[at.map_or(versions.len(), |at| at + 1)..];
+        match &change.kv {
+            Some(_) => later.first().is_some_and(|(later, _)| *later <= floor),
+            None => revision < floor,
+        }
+    }
+
     /// Carries a request out. Returns the answer and what becomes of which key.
     pub fn execute(&self, request: &Request, at: &At) -> (Reply, Vec<Change>) {
         let mut open = Open { model: self, at, overlay: BTreeMap::new(), changes: Vec::new() };

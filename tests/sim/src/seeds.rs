@@ -53,7 +53,13 @@ pub fn run_in(world: &mut World) -> Result<(), Stop> {
         if world.pcg.one_in(2) {
             world.inspect()?;
         }
+        if world.pcg.one_in(8) {
+            world.inspect()?;
+            world.wait_for_reclaim()?;
+        }
     }
+    world.inspect()?;
+    world.wait_for_reclaim()?;
     world.inspect()?;
     world.stop()?;
     world.open()?;

@@ -12,7 +12,7 @@ use engine::mvcc::range::{self, Progress, RangeTask};
 use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, ReadStart, Replica};
 use engine::response::{KvList, Kvs, OpAnswer, RangeAnswer, Response};
-use engine::types::{LeaseId, Seq};
+use engine::types::{LeaseId, Revision, Seq};
 
 use crate::call::{Kv, Op, Reply, Request};
 use crate::judge::kv_of;
@@ -43,8 +43,20 @@ enum Stage {
     Txn(Box<ReadTxn>),
     /// A renewal that waits.
     Renew,
-    /// The answer is there, its records are copied.
-    Copy(Box<Response>),
+    /// The answer is there, its records, which somebody saw at this revision, are copied.
+    Copy(Box<Response>, Revision),
+}
+
+impl Stage {
+    /// The oldest revision it needs.
+    fn pinned(&self) -> Option<Revision> {
+        match self {
+            Stage::Write | Stage::Begin | Stage::Renew => None,
+            Stage::Range(task) => Some(task.pinned()),
+            Stage::Txn(task) => Some(task.pinned()),
+            Stage::Copy(_, revision) => Some(*revision),
+        }
+    }
 }
 
 /// What becomes of a call for now.
@@ -59,6 +71,11 @@ pub enum Served {
 }
 
 impl Serving {
+    /// The oldest revision that a call under way needs.
+    pub fn oldest_pin(&self) -> Option<Revision> {
+        self.calls.values().filter_map(Stage::pinned).min()
+    }
+
     /// Takes a call on.
     pub fn begin(
         &mut self,
@@ -124,7 +141,7 @@ impl Serving {
             }
             Event::Answer { call, answer } => match answer {
                 Ok(response) => {
-                    self.calls.insert(call.0, Stage::Copy(Box::new(response)));
+                    self.calls.insert(call.0, Stage::Copy(Box::new(response), replica.floor()));
                     Ok((call.0, self.advance(call.0, &request(call.0), replica)?))
                 }
                 Err(error) => Ok((call.0, self.refuse(call.0, error))),
@@ -182,7 +199,9 @@ fn step(stage: &mut Stage, request: &Request, replica: &Replica) -> Result<Step,
                 let asked = asked.as_engine();
                 if range::is_single(&asked) {
                     return match range::read_one(&view, &asked)? {
-                        Ok(answer) => Ok(Step::To(Stage::Copy(Box::new(Response::Range(answer))))),
+                        Ok(answer) => {
+                            Ok(Step::To(Stage::Copy(Box::new(Response::Range(answer)), replica.floor())))
+                        }
                         Err(error) => refused(error),
                     };
                 }
@@ -198,14 +217,14 @@ fn step(stage: &mut Stage, request: &Request, replica: &Replica) -> Result<Step,
             other => unreachable!("{other:?} is no read"),
         },
         Stage::Range(task) => Ok(match task.advance(&view, &mut SLICE.clone())? {
-            Progress::Done(answer) => Step::To(Stage::Copy(Box::new(Response::Range(answer)))),
+            Progress::Done(answer) => Step::To(Stage::Copy(Box::new(Response::Range(answer)), task.pinned())),
             Progress::More => Step::More,
         }),
         Stage::Txn(task) => Ok(match task.advance(&view, &mut SLICE.clone())? {
-            Progress::Done(answer) => Step::To(Stage::Copy(Box::new(Response::Txn(answer)))),
+            Progress::Done(answer) => Step::To(Stage::Copy(Box::new(Response::Txn(answer)), task.pinned())),
             Progress::More => Step::More,
         }),
-        Stage::Copy(response) => Ok(Step::Done(copy(response, replica)?)),
+        Stage::Copy(response, _) => Ok(Step::Done(copy(response, replica)?)),
     }
 }
 

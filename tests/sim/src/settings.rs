@@ -7,7 +7,7 @@ use engine::disk::Op;
 use engine::disk::pcg::Pcg;
 use engine::mvcc::history;
 use engine::mvcc::walk::Budget;
-use engine::replica::Config;
+use engine::replica::{Config, Pace};
 use engine::{map, wal};
 
 use crate::call::MEMBER;
@@ -31,6 +31,7 @@ pub struct Settings {
     checkpoint_idle: Duration,
     history: history::Config,
     apply_slice: Budget,
+    reclaim: Pace,
 }
 
 /// Longest request, in bytes.
@@ -52,10 +53,15 @@ impl Settings {
             checkpoint_entries: [4, 15, 40, 10_000][pcg.below(4) as usize],
             checkpoint_idle: Duration::from_millis([3, 20, 2_000][pcg.below(3) as usize]),
             history: history::Config {
-                segment_bytes: [256 << 10, 600 << 10][pcg.below(2) as usize],
+                segment_bytes: [24 << 10, 256 << 10, 600 << 10][pcg.below(3) as usize],
+                chunk_bytes: [4 << 10, 16 << 10, 256 << 10][pcg.below(3) as usize],
                 resident_bytes: [0, 256 << 10, 64 << 20][pcg.below(3) as usize],
             },
             apply_slice: [Budget(1), Budget(5), Budget::SLICE][pcg.below(3) as usize],
+            reclaim: Pace {
+                bytes_per_second: [1 << 20, 64 << 20][pcg.below(2) as usize],
+                steps: [1, 7, 64][pcg.below(3) as usize],
+            },
         }
     }
 
@@ -75,8 +81,10 @@ impl Settings {
         };
         config.history = self.history;
         config.apply_slice = self.apply_slice;
+        config.reclaim = self.reclaim;
         // A mapping of its own for each of thousands of openings: small ones.
         config.map = map::Limits { page_count_max: 4096, frame_count_max: 1024, readers_max: 4 };
+        config.reserve_bytes = 32 << 10;
         config.checkpoint_entries = self.checkpoint_entries;
         config.checkpoint_log_bytes = 64 << 10;
         config.checkpoint_idle = self.checkpoint_idle;

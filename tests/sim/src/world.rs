@@ -16,6 +16,7 @@ use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, Op, Owner, Token};
 use engine::replica::{self, CallId, CheckpointJob, Fatal, Replica, Work};
 use engine::seeded::{self, Bug};
+use engine::types::Revision;
 
 use crate::judge::Judge;
 use crate::serve::{PROBE, Served, Serving};
@@ -301,7 +302,12 @@ impl World {
     /// Everything the replica wants after an input.
     fn pump(&mut self) -> Result<(), Stop> {
         let now = self.now();
-        self.member().replica.turn(now)?;
+        // The judge reads everything that is new since it looked last.
+        let judged = Revision(self.judge.model().revision());
+        let member = self.member();
+        let pins = [member.serving.oldest_pin(), member.watches.oldest(now), Some(judged)];
+        member.replica.pin(pins.into_iter().flatten().min());
+        member.replica.turn(now)?;
         let published = self.replica().store().published().1.revision;
         self.judge.see(published.0);
         let Member { watches, replica, .. } = self.member.as_mut().expect("the process runs");
@@ -418,6 +424,9 @@ impl World {
             let outcome = job.checkpoint.settle();
             return Ok(self.member().replica.on_checkpoint(job, outcome)?);
         }
+        if job.checkpoint.is_full() {
+            return Ok(self.member().replica.on_checkpoint(job, Ok(()))?);
+        }
         self.member().job = Some(job);
         self.advance_job();
         Ok(())
@@ -466,6 +475,8 @@ impl World {
                 return Err(Stop::Violation("the stop does not come to its end".into()));
             }
         }
+        // Reads may be under way still.
+        self.disk.kill(&mut self.pcg);
         self.die("stopped");
         Ok(())
     }

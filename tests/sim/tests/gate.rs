@@ -39,7 +39,7 @@ fn a_lying_drive_is_found_or_harmless() {
 
 #[test]
 fn a_full_disk_loses_nothing() {
-    check(50, faults::full::full_disk, true);
+    check(50, faults::full::full_disk, false);
 }
 
 #[test]

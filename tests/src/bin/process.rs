@@ -5,24 +5,27 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kontiki_tests::process::{
-    copies, flags, floods, h2spec, hostile, kill9, ports, power, race, refused, snapshot, stall, start, watch,
+    copies, flags, floods, h2spec, hostile, kill9, ports, power, race, reclaim, refused, snapshot, stall,
+    start, watch,
 };
 use kontiki_tests::server::Binary;
 
 /// What there is to check.
-const CHECKS: [&str; 14] = [
-    "kill9", "copies", "power", "stall", "watch", "snapshot", "start", "race", "flags", "hostile", "h2spec",
-    "floods", "refused", "ports",
+const CHECKS: [&str; 15] = [
+    "reclaim", "kill9", "copies", "power", "stall", "watch", "snapshot", "start", "race", "flags", "hostile",
+    "h2spec", "floods", "refused", "ports",
 ];
 
 const USAGE: &str = "\
 usage: process CHECK [options], where CHECK is one of
-    kill9 copies power stall watch snapshot start race flags hostile h2spec floods refused ports
+    kill9 copies power stall watch snapshot reclaim start race flags hostile h2spec floods refused ports
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --driver NAME    the server's driver, io_uring or portable; default: its own choice
-  --count N        kills (5), copies (3), images of disks (40), transactions (30000) or MiB of a snapshot (20)
+  --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), or keys
+                   to reclaim (200000)
   --images N       the same for power
-  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB
+  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB,
+                   2000000 keys
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -32,6 +35,7 @@ const COPIES: [u64; 2] = [3, 50];
 const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
 const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
+const KEYS: [u64; 2] = [200_000, 2_000_000];
 
 #[derive(Default)]
 struct Options {
@@ -88,6 +92,7 @@ fn main() -> ExitCode {
         "ports" => ports::run(&subject),
         "refused" => refused::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
+        "reclaim" => reclaim::run(&subject, count(KEYS)),
         _ => flags::run(&subject, options.etcd),
     };
     let seconds = start.elapsed().as_secs_f64();

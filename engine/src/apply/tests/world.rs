@@ -16,6 +16,7 @@ use crate::mvcc::history::{Config, History};
 use crate::mvcc::index::tests::pages::{Random, TestPages};
 use crate::mvcc::index::{Index, Root};
 use crate::mvcc::range::{self, Progress, RangeTask};
+use crate::mvcc::reclaim::Reclaim;
 use crate::mvcc::store::{State, Store};
 use crate::mvcc::view::View;
 use crate::mvcc::walk::Budget;
@@ -54,9 +55,20 @@ impl World {
     }
 
     pub fn new(seed: u64, slice_max: usize, evict_one_in: usize, resident_bytes: usize) -> World {
+        World::with_chunks(seed, slice_max, evict_one_in, resident_bytes, 256 << 10)
+    }
+
+    pub fn with_chunks(
+        seed: u64,
+        slice_max: usize,
+        evict_one_in: usize,
+        resident_bytes: usize,
+        chunk_bytes: usize,
+    ) -> World {
         let index = Index::new(TestPages::new(), Root::EMPTY);
-        let history = History::new(Config { segment_bytes: 1 << 20, resident_bytes });
-        let store = Store::new(index, history, State::INITIAL, BTreeSet::new());
+        let history =
+            History::new(Config { segment_bytes: 4 * chunk_bytes as u64, chunk_bytes, resident_bytes });
+        let store = Store::new(index, history, State::INITIAL, BTreeSet::new(), Reclaim::default());
         let (disk, random) = (MemDisk::default(), Random(seed));
         World { store, disk, random, slice_max, evict_one_in, stops: 0, cold_records: 0 }
     }
@@ -70,7 +82,7 @@ impl World {
         match cold {
             Cold::Page(no) => self.store.pages_mut().bring_in(no),
             Cold::Damaged(what) => panic!("{what}"),
-            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) | Cold::Chunk(_) => {
                 self.cold_records += 1;
                 self.store.history_mut().fetch(&cold);
                 self.drive_history();
@@ -78,7 +90,7 @@ impl World {
         }
     }
 
-    fn drive_history(&mut self) {
+    pub fn drive_history(&mut self) {
         while let Some((token, op)) = self.store.history_mut().poll_disk() {
             let outcome = self.disk.run(op);
             self.store.history_mut().on_completed(token, outcome).unwrap();
@@ -142,6 +154,18 @@ impl World {
         while let Err(cold) = self.store.publish() {
             self.warm(cold);
         }
+        self.published();
+    }
+
+    /// The same with everything that a checkpoint holds.
+    pub fn publish_for_checkpoint(&mut self) {
+        while let Err(cold) = self.store.publish_for_checkpoint() {
+            self.warm(cold);
+        }
+        self.published();
+    }
+
+    fn published(&mut self) {
         self.store.pages_mut().publish();
         self.store.pages_mut().reclaim();
         if self.evict_one_in > 0 {
@@ -237,7 +261,7 @@ impl World {
         Shown::Delete { revision: revision.0, deleted, prev: self.show_list(&prev) }
     }
 
-    fn show_range(&mut self, RangeAnswer { revision, kvs, more, count }: RangeAnswer) -> Shown {
+    fn show_range(&mut self, RangeAnswer { revision, kvs, more, count, .. }: RangeAnswer) -> Shown {
         let list = match kvs {
             Kvs::List(list) => list,
             Kvs::Walk(mut long) => {

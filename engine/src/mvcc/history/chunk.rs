@@ -19,6 +19,9 @@
 //! Little endian. A chunk is written once, from front to back: a checkpoint may write the part it has, padded to a
 //! block, and later writes start at the next block. The table is written when the chunk is full; until then it is in
 //! memory only, and opening reads the records of the one unfinished chunk again.
+//!
+//! A chunk made by reclaim ([`Packed`]) has the same form. It stands for the chunks it replaces: its first sequence
+//! number and revision are theirs, whether or not that record is still among its own.
 
 use crate::disk::BLOCK_SIZE;
 use crate::mvcc::history::record::{self, NewRecord, Record};
@@ -102,8 +105,20 @@ impl Table {
 
     /// Rows of `seq` and what follows it.
     pub fn rows_from(&self, seq: Seq) -> &[Row] {
+        &self.rows[self.position(seq)..]
+    }
+
+    /// Position of the first row at or behind `seq`.
+    pub fn position(&self, seq: Seq) -> usize {
         let delta = seq.0.saturating_sub(self.first_seq.0);
-        &self.rows[self.rows.partition_point(|row| u64::from(row.seq) < delta)..]
+        self.rows.partition_point(|row| u64::from(row.seq) < delta)
+    }
+
+    /// Number, revision and offset of the record in the row at `position`.
+    pub fn row(&self, position: usize) -> Option<(Seq, Revision, usize)> {
+        let row = self.rows.get(position)?;
+        let seq = Seq(self.first_seq.0 + u64::from(row.seq));
+        Some((seq, Revision(self.first_main.0 + i64::from(row.main)), row.offset as usize))
     }
 
     /// Last record at or below `revision`; `None` if all are above.
@@ -178,10 +193,16 @@ pub struct Active {
 }
 
 impl Active {
-    /// An empty chunk for a first record of `first_len` bytes, in a recycled buffer.
-    pub fn new(mut bytes: Vec<u8>, first_seq: Seq, first_main: Revision, first_len: usize) -> Active {
+    /// An empty chunk of `ordinary` bytes, or more if a first record of `first_len` bytes needs them, in a recycled buffer.
+    pub fn new(
+        mut bytes: Vec<u8>,
+        first_seq: Seq,
+        first_main: Revision,
+        first_len: usize,
+        ordinary: usize,
+    ) -> Active {
         let needed = HEADER + first_len.next_multiple_of(record::ALIGN) + ROW + TRAILER;
-        let region = needed.next_multiple_of(BLOCK_SIZE).max(REGION);
+        let region = needed.next_multiple_of(BLOCK_SIZE).max(ordinary);
         bytes.clear();
         bytes.reserve(region);
         put_header(&mut bytes, region, first_seq, first_main);
@@ -290,6 +311,48 @@ impl Active {
     }
 }
 
+/// A chunk of records that reclaim keeps, copied from older chunks.
+#[derive(Debug)]
+pub struct Packed {
+    bytes: Vec<u8>,
+    table: Table,
+}
+
+impl Packed {
+    /// An empty chunk that stands for everything from this record on.
+    pub fn new(first_seq: Seq, first_main: Revision) -> Packed {
+        Packed { bytes: vec![0; HEADER], table: Table::new(first_seq, first_main) }
+    }
+
+    /// Bytes it would take in a file now.
+    pub fn region(&self) -> usize {
+        (self.bytes.len() + self.table.encoded_len()).next_multiple_of(BLOCK_SIZE)
+    }
+
+    /// Records so far.
+    pub fn records(&self) -> u32 {
+        self.table.len() as u32
+    }
+
+    /// Copies a record, in order.
+    pub fn push(&mut self, record: &Record<'_>) {
+        self.table.push(record.seq(), record.main(), self.bytes.len());
+        self.bytes.extend_from_slice(record.bytes());
+        self.bytes.resize(self.bytes.len().next_multiple_of(record::ALIGN), 0);
+    }
+
+    /// The whole region with its table, and the table itself.
+    pub fn finish(mut self) -> (Vec<u8>, Table) {
+        let region = self.region();
+        self.bytes.resize(region - self.table.encoded_len(), 0);
+        self.table.encode(&mut self.bytes);
+        let mut header = Vec::with_capacity(HEADER);
+        put_header(&mut header, region, self.table.first_seq, self.table.first_main);
+        self.bytes[..HEADER].copy_from_slice(&header);
+        (self.bytes, self.table)
+    }
+}
+
 /// A zero length word means that the rest of the block is padding.
 fn skip_padding(bytes: &[u8], at: usize) -> usize {
     let starts_here = bytes.get(at..at + 4).is_some_and(|word| word != [0; 4]);
@@ -345,7 +408,7 @@ mod tests {
     }
 
     fn filled(records: u64) -> Active {
-        let mut active = Active::new(Vec::new(), Seq(10), Revision(5), 100);
+        let mut active = Active::new(Vec::new(), Seq(10), Revision(5), 100, REGION);
         for n in 0..records {
             active.append(Seq(10 + n), None, &put(5 + n as i64, b"value"));
         }
@@ -389,7 +452,7 @@ mod tests {
     #[test]
     fn a_large_record_gets_its_own_region() {
         let value = vec![7; 3 << 20];
-        let mut active = Active::new(Vec::new(), Seq(1), Revision(2), value.len() + 100);
+        let mut active = Active::new(Vec::new(), Seq(1), Revision(2), value.len() + 100, REGION);
         assert!(active.region() > 3 << 20);
         assert!(active.fits(value.len() + 60, Revision(2)));
         active.append(Seq(1), None, &put(2, &value));
@@ -411,6 +474,32 @@ mod tests {
         assert!(active.is_nearly_full());
         assert!(active.filled() + active.table().encoded_len() > REGION - 1100);
         active.finish();
+    }
+
+    #[test]
+    fn a_packed_chunk_has_gaps_and_is_found_all_the_same() {
+        let (bytes, table) = filled(100).finish();
+        let kept: Vec<u64> = (0..100).filter(|n| n % 7 == 3).collect();
+        let mut packed = Packed::new(Seq(10), Revision(5));
+        for n in &kept {
+            let (_, _, offset) = table.row(*n as usize).unwrap();
+            packed.push(&Record::parse(&bytes[offset..]).unwrap());
+        }
+        let (region, records) = (packed.region(), packed.records());
+        let (bytes, written) = packed.finish();
+        assert_eq!((bytes.len(), region % BLOCK_SIZE), (region, 0));
+        let table = Table::parse(&bytes[region - Table::tail_len(records)..], Seq(10), Revision(5)).unwrap();
+        assert_eq!(table, written);
+        for n in 0..100 {
+            let found =
+                table.find(Seq(10 + n)).map(|row| Record::parse(&bytes[row.offset as usize..]).unwrap());
+            assert_eq!(found.map(|record| record.seq()), kept.contains(&n).then_some(Seq(10 + n)));
+            let position = table.position(Seq(10 + n));
+            let next = kept.iter().find(|kept| **kept >= n).map(|kept| Seq(10 + kept));
+            assert_eq!(table.row(position).map(|(seq, _, _)| seq), next);
+        }
+        assert_eq!(table.last_at(Revision(7)), None, "the chunk stands for records that are gone");
+        assert_eq!(parse_header(&bytes), Ok((region, Seq(10), Revision(5))));
     }
 
     #[test]

@@ -29,14 +29,28 @@ pub enum Wanted {
     Record(Seq),
     /// All of the chunk with this first sequence number, for whoever passes the history in order.
     Run(Seq),
+    /// The whole chunk with this first sequence number, for reclaim.
+    Chunk(Seq),
 }
+
+impl Wanted {
+    /// A record of the chunk it is in.
+    pub fn seq(self) -> Seq {
+        match self {
+            Wanted::Table(seq) | Wanted::Record(seq) | Wanted::Run(seq) | Wanted::Chunk(seq) => seq,
+        }
+    }
+}
+
+/// Where a chunk is: its file and its offset there. Reclaim may have moved it when a read comes back.
+pub type Place = (u64, u64);
 
 /// Cold reads and their results.
 #[derive(Debug, Default)]
 pub struct ColdRecords {
     wanted: BTreeSet<Wanted>,
     queue: VecDeque<Wanted>,
-    in_flight: BTreeMap<u64, Wanted>,
+    in_flight: BTreeMap<u64, (Wanted, Place)>,
     records: HashMap<Seq, Bytes>,
     /// Cached records, oldest first.
     order: VecDeque<Seq>,
@@ -78,16 +92,26 @@ impl ColdRecords {
         if self.in_flight.len() >= READS_MAX { None } else { self.queue.pop_front() }
     }
 
-    /// The read is under way.
-    pub fn started(&mut self, id: u64, wanted: Wanted) {
-        self.in_flight.insert(id, wanted);
+    /// The read is under way, of a chunk at `place`.
+    pub fn started(&mut self, id: u64, wanted: Wanted, place: Place) {
+        self.in_flight.insert(id, (wanted, place));
     }
 
     /// What the read with this id was for, if it is one of ours; it is no longer under way.
-    pub fn finished(&mut self, id: u64) -> Option<Wanted> {
-        let wanted = self.in_flight.remove(&id)?;
+    pub fn finished(&mut self, id: u64) -> Option<(Wanted, Place)> {
+        let (wanted, place) = self.in_flight.remove(&id)?;
         self.wanted.remove(&wanted);
-        Some(wanted)
+        Some((wanted, place))
+    }
+
+    /// What was taken is not there any more.
+    pub fn forget(&mut self, wanted: Wanted) {
+        self.wanted.remove(&wanted);
+    }
+
+    /// Whether a file is being read.
+    pub fn is_reading(&self, segment: u64) -> bool {
+        self.in_flight.values().any(|(_, place)| place.0 == segment)
     }
 
     /// Keeps a record's bytes, and forgets the oldest ones beyond the bound.
@@ -119,10 +143,12 @@ mod tests {
         cold.want(Wanted::Record(Seq(1)));
         assert_eq!(cold.take(), Some(Wanted::Record(Seq(1))));
         assert_eq!(cold.take(), None);
-        cold.started(7, Wanted::Record(Seq(1)));
+        cold.started(7, Wanted::Record(Seq(1)), (3, 0));
+        assert!(cold.is_reading(3) && !cold.is_reading(4));
         cold.want(Wanted::Record(Seq(1)));
         assert_eq!(cold.take(), None, "it is under way");
-        assert_eq!(cold.finished(7), Some(Wanted::Record(Seq(1))));
+        assert_eq!(cold.finished(7), Some((Wanted::Record(Seq(1)), (3, 0))));
+        assert!(!cold.is_reading(3));
         cold.want(Wanted::Record(Seq(1)));
         assert_eq!(cold.take(), Some(Wanted::Record(Seq(1))), "it may be asked for again later");
     }
@@ -140,7 +166,7 @@ mod tests {
         for n in 0..READS_MAX as u64 + 5 {
             cold.want(Wanted::Record(Seq(1000 + n)));
             if let Some(wanted) = cold.take() {
-                cold.started(n, wanted);
+                cold.started(n, wanted, (0, 0));
             }
         }
         assert_eq!(cold.in_flight.len(), READS_MAX);

@@ -1,5 +1,7 @@
 //! Finished chunks, in order: where each is in the files, and what of it is in memory.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::disk::FileName;
@@ -8,7 +10,10 @@ use crate::types::{Revision, Seq};
 
 /// What the index keeps about a finished chunk, in a small table keyed by `first_seq`.
 ///
-/// Row: segment 8, offset in the segment 8, region 4, records 4, first main 8, last seq 8, last main 8; little endian.
+/// First and last are what the chunk stands for; records that reclaim took are not there any more.
+///
+/// Row: segment 8, offset in the segment 8, region 4, records 4, first main 8, last seq 8, last main 8, dead 4; little
+/// endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChunkInfo {
     /// First sequence number, also the row's key.
@@ -27,11 +32,13 @@ pub struct ChunkInfo {
     pub region: u32,
     /// Records it holds.
     pub records: u32,
+    /// Those of them that nobody may read any more.
+    pub dead: u32,
 }
 
 impl ChunkInfo {
     /// Bytes of a row's value.
-    pub const ROW: usize = 8 + 8 + 4 + 4 + 8 + 8 + 8;
+    pub const ROW: usize = 8 + 8 + 4 + 4 + 8 + 8 + 8 + 4;
 
     /// The row's key: ascending order is history order.
     pub fn key(&self) -> [u8; 8] {
@@ -48,6 +55,7 @@ impl ChunkInfo {
         row[24..32].copy_from_slice(&self.first_main.0.to_le_bytes());
         row[32..40].copy_from_slice(&self.last_seq.0.to_le_bytes());
         row[40..48].copy_from_slice(&self.last_main.0.to_le_bytes());
+        row[48..52].copy_from_slice(&self.dead.to_le_bytes());
         row
     }
 
@@ -65,10 +73,16 @@ impl ChunkInfo {
             offset: long(8),
             region: word(16),
             records: word(20),
+            dead: word(48),
         };
         let ordered = info.first_seq <= info.last_seq && info.first_main <= info.last_main;
         let fits = Table::tail_len(info.records) <= info.region as usize;
-        (ordered && fits && info.records > 0).then_some(info)
+        (ordered && fits && info.records > 0 && info.dead <= info.records).then_some(info)
+    }
+
+    /// Bytes that its dead records take, taking all records for equally long.
+    pub fn dead_bytes(&self) -> u64 {
+        u64::from(self.region) * u64::from(self.dead) / u64::from(self.records)
     }
 
     /// The file it is in.
@@ -83,7 +97,7 @@ pub struct Slot {
     /// Where it is.
     pub info: ChunkInfo,
     /// Where its records are, if known.
-    pub table: Option<Table>,
+    pub table: Option<Arc<Table>>,
     /// Its bytes, while resident.
     pub bytes: Option<Bytes>,
     /// The file has it too, so that the bytes may go.
@@ -113,6 +127,18 @@ impl Directory {
     /// All chunks, ascending.
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter()
+    }
+
+    /// The chunk behind the one that begins with `first`.
+    pub fn after(&self, first: Seq) -> Option<&Slot> {
+        self.slots.get(self.slots.partition_point(|slot| slot.info.first_seq <= first))
+    }
+
+    /// Puts a chunk, or nothing, in the place of those that begin with `first` to `last`, and returns what was there.
+    pub fn replace(&mut self, first: Seq, last: Seq, by: Option<Slot>) -> Vec<Slot> {
+        let from = self.slots.partition_point(|slot| slot.info.first_seq < first);
+        let to = self.slots.partition_point(|slot| slot.info.first_seq <= last);
+        self.slots.splice(from..to, by).collect()
     }
 
     /// The chunk that may hold `seq`.
@@ -168,6 +194,7 @@ mod tests {
             offset: 8192,
             region: 1 << 18,
             records: (last - first + 1) as u32,
+            dead: 2,
         }
     }
 
@@ -178,6 +205,31 @@ mod tests {
         let nonsense = ChunkInfo { last_seq: Seq(4), ..row };
         assert_eq!(ChunkInfo::decode(&nonsense.key(), &nonsense.encode()), None);
         assert_eq!(ChunkInfo::decode(&row.key(), &row.encode()[1..]), None);
+        let nonsense = ChunkInfo { dead: 6, ..row };
+        assert_eq!(
+            ChunkInfo::decode(&nonsense.key(), &nonsense.encode()),
+            None,
+            "more dead records than records"
+        );
+        assert_eq!(row.dead_bytes(), (1 << 18) * 2 / 5);
+    }
+
+    #[test]
+    fn a_chunk_takes_the_place_of_its_sources() {
+        let slot = |first, last| Slot { info: info(first, last), table: None, bytes: None, written: true };
+        let mut directory = Directory::default();
+        [(1, 10), (11, 20), (21, 30), (31, 40)]
+            .iter()
+            .for_each(|&(first, last)| directory.push(slot(first, last)));
+        let firsts =
+            |directory: &Directory| directory.iter().map(|slot| slot.info.first_seq.0).collect::<Vec<_>>();
+        assert_eq!(directory.after(Seq(11)).map(|slot| slot.info.first_seq), Some(Seq(21)));
+        assert_eq!(directory.replace(Seq(11), Seq(21), Some(slot(11, 30))).len(), 2);
+        assert_eq!(firsts(&directory), [1, 11, 31]);
+        assert_eq!(directory.replace(Seq(1), Seq(1), None).len(), 1);
+        assert_eq!(firsts(&directory), [11, 31]);
+        assert!(directory.of_seq(Seq(4)).is_none() && directory.of_seq(Seq(25)).is_some());
+        assert!(directory.after(Seq(31)).is_none());
     }
 
     #[test]

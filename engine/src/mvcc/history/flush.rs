@@ -20,6 +20,8 @@ pub struct Flush {
     /// Segments with completed writes that no sync covered.
     dirty: BTreeSet<u64>,
     barrier: Option<Barrier>,
+    /// The disk had no room; nothing is begun until [`Flush::retry`].
+    full: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ enum Step {
     Create { segment: u64 },
     Write { segment: u64, offset: u64, data: Bytes, chunk: Option<Seq> },
     Sync { segment: u64 },
+    Remove { segment: u64 },
 }
 
 #[derive(Debug)]
@@ -59,6 +62,11 @@ impl Flush {
         self.push(Step::Write { segment, offset, data, chunk });
     }
 
+    /// Queues the end of a file that no checkpoint names and nobody reads.
+    pub fn remove(&mut self, segment: u64) {
+        self.push(Step::Remove { segment });
+    }
+
     /// Asks for everything queued so far to become stable. One barrier at a time.
     pub fn barrier(&mut self) {
         assert!(self.barrier.is_none(), "a second barrier before the first is through");
@@ -73,7 +81,7 @@ impl Flush {
 
     /// The next operation to carry out, if one may start now.
     pub fn poll(&mut self) -> Option<(Token, Op)> {
-        if self.must_wait() {
+        if self.full || self.must_wait() {
             return None;
         }
         let (id, step) = self.queue.pop_front()?;
@@ -83,6 +91,7 @@ impl Flush {
                 Op::Write { file: FileName::History(segment), offset, data, durability: Durability::Cached }
             }
             Step::Sync { segment } => Op::Sync { file: FileName::History(segment) },
+            Step::Remove { segment } => Op::Remove { file: FileName::History(segment) },
         };
         self.in_flight.insert(id, step);
         Some((Token { owner: Owner::History, id }, op))
@@ -113,13 +122,45 @@ impl Flush {
         self.next_id - 1
     }
 
-    /// Reports an operation's outcome. An error is final: the process ends.
+    /// Whether nothing is under way or could be.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_empty() && (self.queue.is_empty() || self.full)
+    }
+
+    /// Whether the disk had no room for a write or a new file, which waits now.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// There may be room now.
+    pub fn retry(&mut self) {
+        self.full = false;
+    }
+
+    /// Bytes that wait to be written.
+    pub fn queued_bytes(&self) -> usize {
+        let bytes = |(_, step): &(u64, Step)| match step {
+            Step::Write { data, .. } => data.len(),
+            _ => 0,
+        };
+        self.queue.iter().map(bytes).sum()
+    }
+
+    /// Reports an operation's outcome. An error is final and the process ends, but for a disk without room: nobody was told
+    /// that a write had happened, and the log has what it is about, so it waits and is done again.
     pub fn on_completed(&mut self, id: u64, outcome: Outcome) -> Result<Progress, DiskError> {
         let step = self.in_flight.remove(&id).expect("a completion of a history operation in flight");
-        outcome?;
+        match outcome {
+            Err(error) if error.is_full() && matches!(step, Step::Create { .. } | Step::Write { .. }) => {
+                self.queue.push_front((id, step));
+                self.full = true;
+                return Ok(Progress::None);
+            }
+            outcome => outcome?,
+        };
         let mut progress = Progress::None;
         match step {
-            Step::Create { .. } => {}
+            Step::Create { .. } | Step::Remove { .. } => {}
             Step::Write { segment, chunk, .. } => {
                 self.dirty.insert(segment);
                 progress = chunk.map_or(Progress::None, Progress::Written);
@@ -213,6 +254,31 @@ mod tests {
         assert_eq!(done(&mut flush, syncs[0].0), Progress::None);
         assert_eq!(done(&mut flush, syncs[1].0), Progress::Stable);
         assert!(matches!(flush.poll(), Some((_, Op::Write { .. }))));
+    }
+
+    #[test]
+    fn a_write_without_room_is_done_again_and_a_sync_never() {
+        let full = || Err(DiskError::new("write history", &std::io::ErrorKind::StorageFull.into()));
+        let mut flush = Flush::default();
+        flush.create(1);
+        flush.write(1, 0, Bytes::from_static(b"a"), None);
+        flush.barrier();
+        let (create, first) = flush.poll().unwrap();
+        assert_eq!(flush.on_completed(create.id, full()).unwrap(), Progress::None);
+        assert!(flush.is_full() && flush.poll().is_none());
+        flush.retry();
+        let (create, again) = flush.poll().unwrap();
+        assert_eq!(again, first);
+        done(&mut flush, create);
+        let (write, first) = flush.poll().unwrap();
+        assert_eq!(flush.on_completed(write.id, full()).unwrap(), Progress::None);
+        assert_eq!(flush.queued_bytes(), 1);
+        flush.retry();
+        let (write, again) = flush.poll().unwrap();
+        assert_eq!(again, first);
+        done(&mut flush, write);
+        let (sync, _) = flush.poll().unwrap();
+        assert!(flush.on_completed(sync.id, full()).is_err());
     }
 
     #[test]

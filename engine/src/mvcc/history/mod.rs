@@ -32,6 +32,14 @@ pub mod cold;
 // Records in order, a chunk at a time.
 pub mod run;
 
+// Files in use, and files that may go.
+mod shelf;
+
+// What reclaim asks of the history.
+mod moving;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::disk::{self, Disk, DiskError, FileName, Op, Outcome, Output, Owner, Token};
@@ -39,24 +47,30 @@ use crate::mvcc::Cold;
 use crate::seeded::{self, Bug};
 use crate::types::{Revision, Seq};
 use chunk::{Active, Table};
-use cold::{ColdRecords, Wanted};
+use cold::{ColdRecords, Place, Wanted};
 use directory::{ChunkInfo, Directory, Slot};
 use flush::{Flush, Progress};
 use jump::Jumps;
+use moving::{Loaded, Moves};
 use record::{Change, NewRecord, Record};
+use shelf::Shelf;
+
+pub use moving::{Seen, Source};
 
 /// Sizes, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// A file takes chunks until the next one would pass this.
     pub segment_bytes: u64,
+    /// A chunk takes records until the next one would pass this; a multiple of 4096.
+    pub chunk_bytes: usize,
     /// Finished chunks beyond this leave memory, oldest first.
     pub resident_bytes: usize,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { segment_bytes: 64 << 20, resident_bytes: 256 << 20 }
+        Config { segment_bytes: 64 << 20, chunk_bytes: chunk::REGION, resident_bytes: 256 << 20 }
     }
 }
 
@@ -98,7 +112,7 @@ pub struct History {
     /// Bytes of the active chunk that were handed to the disk.
     submitted: usize,
     /// Chunks finished since [`History::take_finished`].
-    new_rows: Vec<ChunkInfo>,
+    new_rows: Vec<Seq>,
     last_seq: Seq,
     last_main: Revision,
     /// A transaction is open.
@@ -107,6 +121,14 @@ pub struct History {
     flush: Flush,
     cold: ColdRecords,
     spare: Vec<Vec<u8>>,
+    shelf: Shelf,
+    /// Number of the next new file.
+    next_segment: u64,
+    moves: Moves,
+    /// The chunk that reclaim had read.
+    loaded: Option<Loaded>,
+    /// Something that was asked for need not be read any more.
+    settled: Vec<Wanted>,
 }
 
 impl History {
@@ -128,28 +150,42 @@ impl History {
             flush: Flush::default(),
             cold: ColdRecords::default(),
             spare: Vec::new(),
+            shelf: Shelf::default(),
+            next_segment: 1,
+            moves: Moves::default(),
+            loaded: None,
+            settled: Vec::new(),
         }
     }
 
     /// Opens the history that a checkpoint left: its finished chunks in order, and where it ended. Reads the one
-    /// unfinished chunk, and no other.
+    /// unfinished chunk, and no other. `let_go` are files that the checkpoint before it may need, and it does not.
     ///
     /// Errors: a disk that refuses, or stored bytes that are not what the checkpoint promised.
     pub fn open(
         config: Config,
         rows: Vec<ChunkInfo>,
         mark: Mark,
+        let_go: Vec<u64>,
         disk: &mut dyn Disk,
     ) -> Result<History, OpenError> {
         let mut history = History::new(config);
         (history.last_seq, history.last_main) = (Seq(mark.last_seq), Revision(mark.last_main));
         (history.segment, history.offset) = (mark.segment, mark.offset);
+        let files = disk.list().map_err(OpenError::Disk)?;
+        // One that is listed may be gone: the newer checkpoint, which let it go, was durable once and is rotten now.
+        let exists = |segment: &u64| files.iter().any(|(file, _)| *file == FileName::History(*segment));
+        let let_go: Vec<u64> = let_go.into_iter().filter(exists).collect();
+        let newest = let_go.iter().copied().chain(rows.iter().map(|info| info.segment)).max();
+        history.next_segment = newest.unwrap_or(0).max(mark.segment) + 1;
+        history.shelf = Shelf::opened(let_go.clone());
         for info in rows {
-            history.finished_bytes += u64::from(info.region);
+            history.list(info);
             history.finished.push(Slot { info, table: None, bytes: None, written: true });
         }
         let begun = mark.offset > 0 || mark.written > 0;
-        remove_strays(&history.finished, begun.then_some(mark.segment), disk).map_err(OpenError::Disk)?;
+        let known = let_go.into_iter().chain(begun.then_some(mark.segment)).collect::<Vec<_>>();
+        remove_strays(&history.shelf, &known, disk).map_err(OpenError::Disk)?;
         if mark.written > 0 {
             let file = FileName::History(mark.segment);
             let bytes =
@@ -210,7 +246,8 @@ impl History {
             self.finish_active();
         }
         if self.active.is_none() {
-            let active = Active::new(self.spare.pop().unwrap_or_default(), seq, main, len);
+            let active =
+                Active::new(self.spare.pop().unwrap_or_default(), seq, main, len, self.config.chunk_bytes);
             self.place(active.region() as u64);
             self.active = Some(active);
         }
@@ -220,8 +257,10 @@ impl History {
     /// Chooses the file and offset for a chunk of `region` bytes.
     fn place(&mut self, region: u64) {
         if self.offset > 0 && self.offset + region > self.config.segment_bytes {
-            self.segment += 1;
+            let full = std::mem::replace(&mut self.segment, self.next_segment);
+            self.next_segment += 1;
             self.offset = 0;
+            self.shelf.vacate(full);
         }
         if self.offset == 0 {
             self.flush.create(self.segment);
@@ -243,18 +282,19 @@ impl History {
             offset: self.offset,
             region: region as u32,
             records: table.len() as u32,
+            dead: std::mem::take(&mut self.moves.active_dead),
         };
         let at = self.offset + self.submitted as u64;
         self.flush.write(self.segment, at, bytes.slice(self.submitted..), Some(first_seq));
-        self.finished.push(Slot { info, table: Some(table), bytes: Some(bytes), written: false });
-        self.new_rows.push(info);
-        self.finished_bytes += region as u64;
+        self.finished.push(Slot { info, table: Some(Arc::new(table)), bytes: Some(bytes), written: false });
+        self.new_rows.push(first_seq);
+        self.list(info);
         self.offset += region as u64;
         self.submitted = 0;
     }
 
     /// Chunks finished since the last call; the caller puts their rows into the index before it publishes.
-    pub fn take_finished(&mut self) -> Vec<ChunkInfo> {
+    pub fn take_finished(&mut self) -> Vec<Seq> {
         std::mem::take(&mut self.new_rows)
     }
 
@@ -300,14 +340,13 @@ impl History {
             return Ok(active.table().find(seq).map(|row| active.record(row)));
         }
         let Some(slot) = self.finished.of_seq(seq) else { return Ok(None) };
-        if let Some(bytes) = self.cold.record(seq) {
-            return Ok(Some(Record::trusted(bytes)));
-        }
-        let Some(table) = &slot.table else { return Err(Cold::Record(seq)) };
-        let Some(row) = table.find(seq) else { return Ok(None) };
-        match &slot.bytes {
-            Some(bytes) => Ok(Some(Record::trusted(&bytes[row.offset as usize..]))),
-            None => Err(Cold::Record(seq)),
+        let row = slot.table.as_ref().map(|table| table.find(seq));
+        match (row, &slot.bytes, self.cold.record(seq)) {
+            // Even if it is in memory still.
+            (Some(None), _, _) => Ok(None),
+            (Some(Some(row)), Some(bytes), _) => Ok(Some(Record::trusted(&bytes[row.offset as usize..]))),
+            (_, _, Some(bytes)) => Ok(Some(Record::trusted(bytes))),
+            _ => Err(Cold::Record(seq)),
         }
     }
 
@@ -324,7 +363,8 @@ impl History {
             return Ok(slot.info.last_seq);
         }
         let table = slot.table.as_ref().ok_or(Cold::Table(slot.info.first_seq))?;
-        Ok(table.last_at(revision).expect("the chunk begins at or below the revision"))
+        // Without one, what the chunk stands for at the revision was reclaimed.
+        Ok(table.last_at(revision).unwrap_or(Seq(slot.info.first_seq.0 - 1)))
     }
 
     /// The newest version at or before record `last` in the chain that ends at `newest`; `None` if the key was not
@@ -354,20 +394,20 @@ impl History {
         Ok(Some(at))
     }
 
-    /// Asks for what a read found cold; [`History::poll_disk`] has the operation, and [`History::on_completed`] says when
-    /// what is returned here has come.
+    /// Asks for what a read found cold; [`History::poll_disk`] has the operation, and [`History::on_completed`], or
+    /// [`History::take_settled`], says when what is returned here has come.
     pub fn fetch(&mut self, cold: &Cold) -> Wanted {
         let wanted = match *cold {
             Cold::Record(seq) => match self.finished.of_seq(seq) {
                 Some(Slot { table: None, info, .. }) => Wanted::Table(info.first_seq),
-                Some(_) => Wanted::Record(seq),
-                None => unreachable!("record {seq} is in no chunk, and so never cold"),
+                _ => Wanted::Record(seq),
             },
             Cold::Table(first) => Wanted::Table(first),
             Cold::Run(first) => {
                 self.fetch_run_behind(first);
                 Wanted::Run(first)
             }
+            Cold::Chunk(first) => Wanted::Chunk(first),
             Cold::Page(_) | Cold::Damaged(_) => unreachable!("{cold:?} is not the history's"),
         };
         self.cold.want(wanted);
@@ -376,32 +416,45 @@ impl History {
 
     /// The next operation to carry out: chunks on their way to the files, and cold reads.
     pub fn poll_disk(&mut self) -> Option<(Token, Op)> {
+        self.remove_unread();
         if let Some(work) = self.flush.poll() {
             return Some(work);
         }
-        let wanted = self.cold.take()?;
-        let id = self.flush.take_id();
-        self.cold.started(id, wanted);
-        Some((Token { owner: Owner::History, id }, self.read_of(wanted)))
+        while let Some(wanted) = self.cold.take() {
+            let Some((place, op)) = self.read_of(wanted) else {
+                // Reclaim was faster; whoever asked looks again.
+                self.cold.forget(wanted);
+                self.settled.push(wanted);
+                continue;
+            };
+            let id = self.flush.take_id();
+            self.cold.started(id, wanted, place);
+            return Some((Token { owner: Owner::History, id }, op));
+        }
+        None
     }
 
-    fn read_of(&self, wanted: Wanted) -> Op {
-        let seq = match wanted {
-            Wanted::Table(seq) | Wanted::Record(seq) | Wanted::Run(seq) => seq,
-        };
-        let slot = self.finished.of_seq(seq).expect("what was cold is in a chunk");
-        let tail = Table::tail_len(slot.info.records);
+    /// What was asked for and, since the last call, turned out to need no read.
+    pub fn take_settled(&mut self) -> Vec<Wanted> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// The read that brings what is wanted, unless that is not there any more.
+    fn read_of(&self, wanted: Wanted) -> Option<(Place, Op)> {
+        let slot = self.finished.of_seq(wanted.seq())?;
+        let (region, tail) = (slot.info.region as usize, Table::tail_len(slot.info.records));
         let (at, enough, len) = match wanted {
-            Wanted::Table(_) => (slot.info.region as usize - tail, tail, tail),
-            Wanted::Run(_) => (0, slot.info.region as usize, slot.info.region as usize),
+            Wanted::Table(_) => (region - tail, tail, tail),
+            Wanted::Run(_) | Wanted::Chunk(_) => (0, region, region),
             Wanted::Record(seq) => {
-                let table = slot.table.as_ref().expect("a record is asked for after its table");
                 let end = slot.info.region as usize - tail;
-                let (at, len) = table.extent(seq, end).expect("a cold record has a row");
+                let (at, len) = slot.table.as_ref()?.extent(seq, end)?;
                 (at, len, len.max(READ_AHEAD.min(end - at)))
             }
         };
-        Op::Read { file: slot.info.file(), offset: slot.info.offset + at as u64, len, enough }
+        let (segment, offset) = (slot.info.segment, slot.info.offset);
+        let op = Op::Read { file: slot.info.file(), offset: offset + at as u64, len, enough };
+        Some(((segment, offset), op))
     }
 
     /// Reports the outcome of an operation of [`History::poll_disk`]; returns what has come, if it was a read.
@@ -419,24 +472,27 @@ impl History {
             }
             return Ok(None);
         }
-        let wanted = self.cold.finished(token.id).expect("a completion of a history read under way");
+        let (wanted, place) = self.cold.finished(token.id).expect("a completion of a history read under way");
         let Output::Data(data) = outcome.map_err(OpenError::Disk)? else {
             unreachable!("a read returned no data");
         };
+        let slot = self.finished.of_seq(wanted.seq());
+        if slot.is_none_or(|slot| (slot.info.segment, slot.info.offset) != place) {
+            // Reclaim moved the chunk meanwhile; whoever asked looks again.
+            return Ok(Some(wanted));
+        }
         match wanted {
             Wanted::Table(first) => self.install_table(first, &data)?,
             Wanted::Record(seq) => self.install_record(seq, data)?,
             Wanted::Run(first) => self.install_run(first, data)?,
+            Wanted::Chunk(first) => self.install_chunk(first, data)?,
         }
         Ok(Some(wanted))
     }
 
     fn install_table(&mut self, first: Seq, tail: &[u8]) -> Result<(), OpenError> {
         let slot = self.finished.of_seq_mut(first).expect("a table's chunk is listed");
-        let table = Table::parse(tail, slot.info.first_seq, slot.info.first_main)
-            .filter(|table| table.last_seq() == slot.info.last_seq);
-        let place = || format!("{} at offset {}: damaged table", slot.info.file(), slot.info.offset);
-        slot.table = Some(table.ok_or_else(|| OpenError::Damaged(place()))?);
+        slot.table = Some(Arc::new(table_of(&slot.info, tail)?));
         Ok(())
     }
 
@@ -463,7 +519,7 @@ impl History {
     /// reported when it is asked for.
     fn install_neighbours(&mut self, mut last: Seq, mut data: Bytes) {
         while let Ok(record) = Record::parse(&data) {
-            if record.seq().0 != last.0 + 1 {
+            if record.seq() <= last {
                 return;
             }
             last = record.seq();
@@ -473,10 +529,9 @@ impl History {
     }
 
     fn evict(&mut self) {
-        let spare = &mut self.spare;
+        let (spare, ordinary) = (&mut self.spare, self.config.chunk_bytes);
         self.finished.evict(self.config.resident_bytes, |bytes| {
-            let ordinary = bytes.len() == chunk::REGION;
-            if ordinary && spare.len() < SPARE_BUFFERS_MAX && bytes.is_unique() {
+            if bytes.len() == ordinary && spare.len() < SPARE_BUFFERS_MAX && bytes.is_unique() {
                 spare.push(Vec::from(bytes));
             }
         });
@@ -493,12 +548,19 @@ impl History {
     }
 }
 
+/// The table of a finished chunk.
+fn table_of(info: &ChunkInfo, tail: &[u8]) -> Result<Table, OpenError> {
+    let table = Table::parse(tail, info.first_seq, info.first_main);
+    table.filter(|table| table.last_seq() <= info.last_seq).ok_or_else(|| {
+        OpenError::Damaged(format!("{} at offset {}: damaged table", info.file(), info.offset))
+    })
+}
+
 /// Removes files that the checkpoint does not know: what was begun after it will be begun again.
-fn remove_strays(finished: &Directory, begun: Option<u64>, disk: &mut dyn Disk) -> Result<(), DiskError> {
+fn remove_strays(shelf: &Shelf, known: &[u64], disk: &mut dyn Disk) -> Result<(), DiskError> {
     for (file, _) in disk.list()? {
         let FileName::History(segment) = file else { continue };
-        let known = begun == Some(segment) || finished.iter().any(|slot| slot.info.segment == segment);
-        if !known {
+        if !known.contains(&segment) && !shelf.uses().any(|(used, _)| used == segment) {
             disk.run(Op::Remove { file })?;
         }
     }

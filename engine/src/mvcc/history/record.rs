@@ -193,6 +193,11 @@ impl<'a> Record<'a> {
         Record { bytes: &bytes[..len] }
     }
 
+    /// The whole record, header included.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Bytes up to where the next record may start.
     pub fn padded_len(&self) -> usize {
         self.bytes.len().next_multiple_of(ALIGN)

@@ -43,7 +43,7 @@ impl History {
             );
         };
         let Slot { info, table, bytes, .. } = slot;
-        let resident = table.as_ref().zip(bytes.as_ref()).or_else(|| self.cold.chunk(info));
+        let resident = table.as_deref().zip(bytes.as_ref()).or_else(|| self.cold.chunk(info));
         match resident {
             Some((table, bytes)) => Ok(Some(run(table, bytes, from, info.last_seq))),
             None => Err(Cold::Run(info.first_seq)),

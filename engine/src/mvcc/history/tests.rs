@@ -54,7 +54,7 @@ fn warm<T>(history: &mut History, files: &mut Files, read: impl Fn(&History) -> 
     panic!("still cold after 10,000 reads");
 }
 
-const SMALL: Config = Config { segment_bytes: 1 << 20, resident_bytes: 512 << 10 };
+const SMALL: Config = Config { segment_bytes: 1 << 20, chunk_bytes: 256 << 10, resident_bytes: 512 << 10 };
 
 /// Writes `count` versions of one key, every tenth of them a delete, with a bystander key between.
 fn write_versions(history: &mut History, count: u64, value_len: usize) -> Vec<Seq> {
@@ -112,13 +112,13 @@ fn a_checkpoint_is_opened_where_it_ended() {
     for round in 0..20 {
         seqs = write_more(&mut history, seqs, 37 * (round + 1));
         let mark = history.begin_checkpoint();
-        rows.extend(history.take_finished());
+        rows.extend(history.take_finished().into_iter().map(|first| *history.chunk(first).unwrap()));
         drive(&mut history, &mut files);
         assert!(history.is_stable());
         // What came after the checkpoint is lost with the process, and replayed at the same places.
         write_more(&mut history, seqs.clone(), 11);
         drive(&mut history, &mut files);
-        history = History::open(SMALL, rows.clone(), mark, &mut files).unwrap();
+        history = History::open(SMALL, rows.clone(), mark, Vec::new(), &mut files).unwrap();
         assert_eq!(history.next_seq(), Seq(mark.last_seq + 1));
         check_versions(&mut history, &mut files, &seqs, 13);
     }

@@ -297,6 +297,7 @@ impl Node {
     pub fn turn(&mut self) -> bool {
         let Node { replica, front, .. } = self;
         let mut moved = front.has_slices();
+        replica.pin(front.oldest_pin(self.now));
         replica.turn(self.now).unwrap();
         front.run_slices(self.now, replica).unwrap();
         front.run_watches(self.now, replica).unwrap();

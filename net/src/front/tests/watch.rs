@@ -250,7 +250,7 @@ fn a_client_that_does_not_read_costs_little_and_misses_nothing() {
     }
     let counts = watching.node.front.watch_counts().0;
     assert!(counts.behind == 3 && counts.queued <= 4096, "{counts:?}");
-    assert!(watching.node.front.oldest_watched().unwrap().0 < 5000);
+    assert!(watching.node.front.oldest_pin(watching.node.now).unwrap().0 < 5000);
     watching.node.grant(watching.client, true);
     watching.node.open_windows(watching.client, watching.stream, 1 << 26);
     let told = watching.told();

@@ -1,5 +1,7 @@
 //! A look at everything that is stored, by way of the running replica: what the judge settles by.
 
+use std::time::Duration;
+
 use engine::map;
 use engine::mvcc::Cold;
 use engine::mvcc::hash::{HashTask, KvHash};
@@ -15,6 +17,9 @@ use crate::call::{Keys, Range, Reply};
 use crate::dump::{Dump, Pause, Reader};
 use crate::hash;
 use crate::serve::{self, PROBE};
+
+/// Reclaim of all there is in a run takes no longer, in simulated time.
+const RECLAIM_TIME_MAX: Duration = Duration::from_secs(30);
 
 impl World {
     /// Waits for what was found cold.
@@ -53,7 +58,8 @@ impl World {
                 }
             }
         }
-        let mut reader = Reader::default();
+        let model = self.judge.model().clone();
+        let mut reader = Reader::new(&model);
         loop {
             match reader.advance(self.replica()) {
                 Ok(()) => break,
@@ -62,6 +68,7 @@ impl World {
             }
         }
         self.drain_watchers()?;
+        self.judge.tally.reclaimed += reader.missing();
         let dump = reader.into_dump();
         self.judge.settle(&dump).map_err(Stop::Violation)?;
         self.watching.settle(self.judge.model(), dump.compacted, true).map_err(Stop::Violation)?;
@@ -122,6 +129,22 @@ impl World {
                 Ok(Progress::Done(hash)) => return Ok(hash),
                 Ok(Progress::More) => {}
                 Err(cold) => self.fetch(&cold)?,
+            }
+        }
+    }
+
+    /// Waits until all that compaction made dead is given back, down to the files.
+    pub fn wait_for_reclaim(&mut self) -> Result<(), Stop> {
+        self.run_until_quiet()?;
+        let until = self.now + RECLAIM_TIME_MAX;
+        loop {
+            let compacted = self.replica().store().published().1.compacted;
+            if compacted.0 <= self.judge.model().revision() && self.replica().is_reclaimed(compacted) {
+                return Ok(());
+            }
+            if self.now > until || !self.step()? {
+                let reclaimed = self.replica().store().reclaimed();
+                return Err(Stop::Violation(format!("reclaim to {compacted} has no end: {reclaimed:?}")));
             }
         }
     }
