@@ -203,7 +203,9 @@ impl Model {
                 self.clients[client].watchers.insert(id, seen);
             }
             Message::Canceled { id, .. } => {
-                self.clients[client].watchers.remove(&id).expect("cancelled once");
+                // It may have been cancelled by a compaction that its client had not heard of.
+                self.clients[client].watchers.remove(&id);
+                assert!(self.clients[client].cancelled.contains(&id));
             }
             Message::Compacted { id, compacted } => {
                 let seen = self.clients[client].watchers.remove(&id).expect("there");

@@ -456,6 +456,10 @@ impl World {
                 return Err(Stop::Violation("the stop does not come to its end".into()));
             }
         }
+        // Watchers may have had something read that nobody waits for any more.
+        if !self.disk.in_flight().is_empty() {
+            self.disk.kill(&mut self.pcg);
+        }
         self.die("stopped");
         Ok(())
     }
