@@ -102,8 +102,11 @@ impl Watcher {
         Ok(())
     }
 
-    /// News of progress.
+    /// News of progress; those for a whole stream are not for a watcher that is over.
     pub fn progress(&mut self, revision: i64) {
+        if self.over {
+            return;
+        }
         self.complete = self.complete.max(revision);
         self.next = self.next.max(revision + 1);
     }
