@@ -16,6 +16,7 @@ use engine::mvcc::history::record::{Change, NewRecord};
 use engine::mvcc::history::{Config, History};
 use engine::mvcc::index::{Index, Root};
 use engine::mvcc::range::Progress;
+use engine::mvcc::reclaim::Reclaim;
 use engine::mvcc::store::{State, Store};
 use engine::mvcc::walk::Budget;
 use engine::request::{KeyRange, Put, RangeEnd, Write};
@@ -26,17 +27,23 @@ const BATCH: u64 = 100;
 const VALUE: &[u8] = &[b'v'; 256];
 
 /// The history's memory is bounded, as in a server.
-const HISTORY: Config = Config { segment_bytes: 64 << 20, resident_bytes: 8 << 20 };
+const RESIDENT_BYTES: usize = 8 << 20;
 
 fn key(n: u64) -> Vec<u8> {
     let n = (n % KEYS).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     format!("/registry/pods/ns-{:03}/pod-{n:016x}", n % 500).into_bytes()
 }
 
+fn empty_history() -> History {
+    History::new(Config { resident_bytes: RESIDENT_BYTES, ..Config::default() })
+}
+
 fn empty() -> Store<Writer> {
     let limits = Limits { page_count_max: 1 << 20, frame_count_max: 1 << 18, readers_max: 4 };
     let pages = map::open(&mut MemDisk::new(), None, limits).expect("an empty index in memory").writer;
-    Store::new(Index::new(pages, Root::EMPTY), History::new(HISTORY), State::INITIAL, BTreeSet::new())
+    let history = empty_history();
+    let index = Index::new(pages, Root::EMPTY);
+    Store::new(index, history, State::INITIAL, BTreeSet::new(), Reclaim::default())
 }
 
 /// Entries of the log that put the keys from `first` on.
@@ -133,7 +140,7 @@ fn index(c: &mut Criterion) {
 
 /// Records: one appended as a transaction of its own, and one that is resident found.
 fn history(c: &mut Criterion) {
-    let mut history = History::new(HISTORY);
+    let mut history = empty_history();
     let key = key(7);
     let mut append = || {
         let main = history.last_main().next();

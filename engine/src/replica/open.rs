@@ -96,7 +96,7 @@ pub fn open(
     };
     let files = disk.list().map_err(|error| Error::History(history::OpenError::Disk(error)))?;
     let has_reserve = files.iter().any(|(file, _)| *file == FileName::Reserve);
-    let (store, loader, leases) = open_store(&config, disk, opened.writer, found)?;
+    let Held { store, loader, leases } = open_store(&config, disk, opened.writer, found)?;
     let applied = found.map_or(EntryId::default(), |payload| payload.applied);
     let identity = wal::Identity { cluster: config.cluster, member: config.member };
     let recovered = wal::recover(disk, identity, applied, Voters::Single).map_err(Error::Log)?;
@@ -183,13 +183,19 @@ fn raft_entry(entry: &wal::Entry) -> Result<Entry, Error> {
     Ok(Entry { term: Term(entry.term), index: LogIndex(entry.index), kind, data: entry.data.clone() })
 }
 
-/// The store, and the leases in it.
+/// What an index file holds.
+struct Held {
+    store: Store<map::Writer>,
+    loader: map::Loader,
+    leases: Vec<(LeaseId, Lease)>,
+}
+
 fn open_store(
     config: &Config,
     disk: &mut dyn Disk,
     writer: map::Writer,
     found: Option<Payload>,
-) -> Result<(Store<map::Writer>, map::Loader, Vec<(LeaseId, Lease)>), Error> {
+) -> Result<Held, Error> {
     let mut loader = map::Loader::new();
     let Some(payload) = found else {
         let mut index = Index::new(writer, Root::EMPTY);
@@ -202,7 +208,7 @@ fn open_store(
         let history = History::open(config.history, Vec::new(), nothing, Vec::new(), disk);
         let history = history.map_err(Error::History)?;
         let store = Store::new(index, history, State::INITIAL, BTreeSet::new(), Reclaim::default());
-        return Ok((store, loader, Vec::new()));
+        return Ok(Held { store, loader, leases: Vec::new() });
     };
     let mut index = Index::new(writer, payload.root);
     let chunks = rows(&mut index, &mut loader, disk, Table::HistorySegment, ChunkInfo::decode)?;
@@ -219,7 +225,8 @@ fn open_store(
     let history = History::open(config.history, chunks, payload.mark, let_go, disk);
     let mut history = history.map_err(Error::History)?;
     history.set_active_dead(dead);
-    Ok((Store::new(index, history, payload.state, alarms, reclaim), loader, leases))
+    let store = Store::new(index, history, payload.state, alarms, reclaim);
+    Ok(Held { store, loader, leases })
 }
 
 /// The state of reclaim, out of the table of single values.

@@ -102,7 +102,9 @@ mod tests {
     use super::*;
 
     /// Steps are (seconds since the one before, what happens); `expected` is what is overdue at the end, if anything.
-    fn check(steps: &[(u64, fn(&mut Pace, Instant))], wait: u64, expected: Option<&str>) {
+    type Step = fn(&mut Pace, Instant);
+
+    fn check(steps: &[(u64, Step)], wait: u64, expected: Option<&str>) {
         let mut now = Instant::now();
         let mut pace = Pace::new(now);
         for (seconds, step) in steps {

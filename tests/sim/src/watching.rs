@@ -38,6 +38,13 @@ pub struct Serving {
     batches: Vec<Option<(Batch, Vec<Told>)>>,
 }
 
+impl Serving {
+    /// The oldest revision that a watcher needs.
+    pub fn oldest(&mut self, now: Instant) -> Option<Revision> {
+        self.core.oldest(now)
+    }
+}
+
 /// The client of one stream.
 #[derive(Clone, Debug, Default)]
 struct Client {

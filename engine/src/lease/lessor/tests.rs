@@ -20,6 +20,7 @@ impl World {
     }
 
     fn with(leases: &[(i64, Lease)]) -> World {
+        #[allow(clippy::disallowed_methods, reason = "an origin; only differences count")]
         let start = Instant::now();
         let leases = leases.iter().map(|&(id, lease)| (LeaseId(id), lease));
         World { lessor: Lessor::new(leases, start, RETRY), start }
