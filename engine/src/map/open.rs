@@ -47,7 +47,10 @@ pub fn open(
 ) -> Result<Opened, MapError> {
     let file_len = find_or_create(disk)?;
     let (newest, older, passed_over) = choose(disk, file_len)?;
-    // What was read may be in the page cache only: the process ended after a write and before its sync.
+    // What was read may be in the page cache only: the process ended after a write and before its sync. Or the sync
+    // failed, and no later one covers that write. What a meta page names was synced before it; so it alone is written again,
+    // the same bytes, while the other one is still there.
+    disk.run(write_meta(&newest.meta)).map_err(MapError::Disk)?;
     disk.run(Op::Sync { file: FileName::Index }).map_err(MapError::Disk)?;
     let page_count = newest.meta.page_count.max(older.as_ref().map_or(0, |older| older.meta.page_count));
     if page_count > limits.page_count_max {
@@ -133,18 +136,21 @@ fn choose(
 /// all, and a creation that a power cut interrupts starts over.
 fn format(disk: &mut dyn Disk) -> Result<Candidate, MapError> {
     let meta = Meta::empty();
-    let op = Op::Write {
-        file: FileName::Index,
-        offset: offset_of(meta.slot()),
-        data: Bytes::copy_from_slice(&meta.encode()[..]),
-        durability: Durability::Cached,
-    };
-    disk.run(op).map_err(MapError::Disk)?;
+    disk.run(write_meta(&meta)).map_err(MapError::Disk)?;
     let in_use = (0..FIRST_PAGE).fold(Bitmap::default(), |mut bits, slot| {
         bits.set(slot);
         bits
     });
     Ok(Candidate { meta, in_use })
+}
+
+fn write_meta(meta: &Meta) -> Op {
+    Op::Write {
+        file: FileName::Index,
+        offset: offset_of(meta.slot()),
+        data: Bytes::copy_from_slice(&meta.encode()[..]),
+        durability: Durability::Cached,
+    }
 }
 
 /// The slots the checkpoint uses, from its bitmap pages.
