@@ -23,7 +23,8 @@ use crate::runtime::Runtime;
 const DEPTH: usize = 4;
 
 /// What the warning says is lost without io_uring.
-const LOST: &str = "the log goes to the disk one write at a time instead of four, so there are fewer puts a second";
+const LOST: &str =
+    "the log goes to the disk one write at a time instead of four, so there are fewer puts a second";
 
 /// Where the warning points.
 const CURE: &str = "tuning/host/seccomp.json for containers, tuning/host/kontiki.service for systemd, docs/drivers.md \
