@@ -286,7 +286,9 @@ impl Watchers {
             }
             return Ok(Step::Message(message));
         }
-        (behind.from, behind.at) = (behind.from.max(complete.revision.next()), Some(next));
+        // It may begin behind what is matched so far, and must not be sent back.
+        let at = behind.at.map_or(next, |at| at.max(next));
+        (behind.from, behind.at) = (behind.from.max(complete.revision.next()), Some(at));
         if !is_whole {
             return Ok(Step::Waits);
         }

@@ -373,6 +373,11 @@ proptest! {
 }
 
 #[test]
+fn a_watcher_that_begins_behind_what_is_matched_is_not_told_of_what_is_before_it() {
+    run(17212255334279664872, 1500, config(4, 1));
+}
+
+#[test]
 fn enough_is_told_that_the_model_means_something() {
     assert!(run(1, 4000, config(5, 3)) > 1000);
 }

@@ -439,9 +439,10 @@ impl History {
         std::mem::take(&mut self.settled)
     }
 
-    /// The read that brings what is wanted, unless that is not there any more.
+    /// The read that brings what is wanted, unless that is not there any more, or in memory: a chunk that was moved since it
+    /// was asked for may not be in its file yet.
     fn read_of(&self, wanted: Wanted) -> Option<(Place, Op)> {
-        let slot = self.finished.of_seq(wanted.seq())?;
+        let slot = self.finished.of_seq(wanted.seq()).filter(|slot| slot.bytes.is_none())?;
         let (region, tail) = (slot.info.region as usize, Table::tail_len(slot.info.records));
         let (at, enough, len) = match wanted {
             Wanted::Table(_) => (region - tail, tail, tail),
