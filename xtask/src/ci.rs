@@ -71,6 +71,8 @@ fn against_etcd() -> bool {
         && diff("generated", &["--cases", GENERATED_CALLS])
         && ["flags", "hostile", "kill9", "copies", "power", "stall", "race"].into_iter().all(process)
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
+        && Step::new("etcd-common", "bash", ["tests/borrowed/etcd-common/run.sh", "target/debug/kontiki"])
+            .run()
 }
 
 /// Whether the program built here is a server yet.

@@ -16,6 +16,7 @@ if [ "$subject" = --reference ]; then
 fi
 command -v go >/dev/null || { echo "run.sh needs Go (https://go.dev/dl)" >&2; exit 1; }
 [ -x "$subject" ] || { echo "$subject is no program: cargo build --release -p kontiki" >&2; exit 1; }
+subject=$(realpath "$subject")
 
 # A copy of the module, with our server in the place of the embedded one.
 read -r version source < <(cd "$here" && go mod download k8s.io/apiserver &&
@@ -24,6 +25,7 @@ built="$bin/kubernetes/$version"
 replaced="$built/apiserver/pkg/storage/etcd3/testserver/test_server.go"
 if [ ! -d "$built/apiserver" ]; then
   mkdir -p "$built"
+  rm -rf "$built/part"
   cp -r "$source" "$built/part"
   chmod -R u+w "$built/part"
   mv "$built/part" "$built/apiserver"
