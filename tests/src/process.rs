@@ -28,6 +28,9 @@ pub mod race;
 /// Requests that crash or hang etcd.
 pub mod hostile;
 
+/// Command lines and probes of Kubernetes.
+pub mod kubernetes;
+
 /// Command lines, signals and directories.
 pub mod flags;
 

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, power, race, stall, start};
+use kontiki_tests::process::{copies, flags, hostile, kill9, kubernetes, power, race, stall, start};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|start|race|flags|hostile [options]
+usage: process kill9|copies|power|stall|start|race|flags|kubernetes|hostile [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
   --images N       the same for power
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         "stall" => stall::run(&subject),
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
+        "kubernetes" => kubernetes::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
     };
@@ -83,9 +84,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile" => {
-                options.check = arg
-            }
+            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile"
+            | "kubernetes" => options.check = arg,
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),

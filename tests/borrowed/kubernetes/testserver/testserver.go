@@ -34,6 +34,8 @@ func NewTestConfig(t testing.TB) *embed.Config {
 	t.Helper()
 	client, peer := freeURL(t), freeURL(t)
 	config := embed.NewConfig()
+	// As the original: some tests allow a compaction 100 ms.
+	config.UnsafeNoFsync = true
 	config.Dir = filepath.Join(t.TempDir(), "data")
 	config.ListenClientUrls, config.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	config.ListenPeerUrls, config.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
@@ -83,6 +85,7 @@ func arguments(config *embed.Config) []string {
 		name, value string
 		given       bool
 	}{
+		{"unsafe-no-fsync", "true", config.UnsafeNoFsync},
 		{"quota-backend-bytes", strconv.FormatInt(config.QuotaBackendBytes, 10), config.QuotaBackendBytes != 0},
 		{
 			"watch-progress-notify-interval", config.WatchProgressNotifyInterval.String(),
