@@ -196,6 +196,7 @@ impl Node {
         let Cores { replica, front, .. } = &mut *cores;
         replica.turn(now)?;
         front.run_slices(now, replica)?;
+        front.run_watches(now, replica)?;
         self.metrics.count_leases(replica.lessor_mut());
         while let Some(event) = replica.poll_event() {
             front.on_event(now, event, replica)?;
@@ -372,6 +373,12 @@ impl Node {
         m.keys.set(root.live as f64);
         m.current_revision.set(state.revision.0 as f64);
         m.compact_revision.set(state.compacted.0 as f64);
+        let (watches, events) = cores.front.watch_counts();
+        m.watch_streams.set(watches.streams as f64);
+        m.watchers.set(watches.watchers as f64);
+        m.slow_watchers.set(watches.behind as f64);
+        m.pending_events.set(watches.queued as f64);
+        m.events.add(events - m.events.count());
     }
 
     /// Stops taking requests, lets those under way finish, and writes everything down.

@@ -374,6 +374,11 @@ fn front_config(config: &Config, member_id: u64) -> front::Config {
             client_urls: texts(&config.advertise_client_urls),
             is_learner: false,
         }],
+        watch: engine::watch::Config {
+            progress_interval: config.watch_progress_notify_interval,
+            ..engine::watch::Config::default()
+        },
+        leader_grace: 3 * config.election,
     }
 }
 

@@ -44,6 +44,9 @@ pub mod lease;
 // A committed command becomes a state change.
 pub mod apply;
 
+// Who is told of which change: cursors into the history.
+pub mod watch;
+
 // One member, without input or output.
 pub mod replica;
 

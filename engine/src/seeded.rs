@@ -75,6 +75,16 @@ bugs! {
     ExpireEarly,
     /// Renewing a lease does not give it more time.
     ForgetRenewal,
+    /// A watcher that falls behind misses the event at which it did.
+    SkipAtBoundary,
+    /// A request for progress is answered although watchers are behind.
+    ProgressBeforeEvents,
+    /// The changes of one revision are told in a response each.
+    SplitRevision,
+    /// A watcher whose revisions are compacted goes on with what is left.
+    IgnoreWatchCompaction,
+    /// A creation is told with the deletion before it as the value before.
+    PrevOfCreation,
 }
 
 #[cfg(feature = "seeded-bugs")]

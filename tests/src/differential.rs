@@ -22,6 +22,9 @@ mod http1;
 /// Two servers side by side.
 mod pair;
 
+/// Watch streams of both.
+mod watching;
+
 /// The hand-written cases.
 mod cases;
 

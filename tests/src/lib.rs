@@ -19,6 +19,9 @@ pub mod wire;
 /// Typed calls over it.
 pub mod client;
 
+/// Watch streams over it.
+pub mod watch;
+
 /// Real etcd and the server under test, call by call.
 pub mod differential;
 

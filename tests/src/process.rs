@@ -19,6 +19,9 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
+/// Watchers under load.
+pub mod watch;
+
 /// What a first start costs.
 pub mod start;
 
@@ -47,10 +50,10 @@ pub enum Failure {
     /// The server did something wrong.
     Wrong(String),
     /// It could not be asked.
-    Broken(Box<dyn std::error::Error>),
+    Broken(Box<dyn std::error::Error + Send + Sync>),
 }
 
-impl<E: std::error::Error + 'static> From<E> for Failure {
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
         Failure::Broken(Box::new(error))
     }

@@ -104,6 +104,12 @@ impl<'a> KeyValue<'a> {
     }
 }
 
+/// The key of an encoded KeyValue: its first field, since no key is empty.
+pub fn key_of(bytes: &[u8]) -> Option<&[u8]> {
+    let (len, rest) = read_varint(bytes.strip_prefix(&[1 << 3 | 2])?)?;
+    rest.get(..usize::try_from(len).ok()?)
+}
+
 fn store<'a>(field: &mut i64, number: u64, rest: &'a [u8]) -> Option<&'a [u8]> {
     *field = number as i64;
     (number != 0).then_some(rest)

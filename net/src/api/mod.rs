@@ -30,6 +30,8 @@ pub mod encoder;
 
 // LeaseGrant, LeaseRevoke, LeaseKeepAlive, LeaseTimeToLive, LeaseLeases.
 pub mod lease;
+// Watch.
+pub mod watch;
 
 // Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
@@ -64,6 +66,13 @@ impl From<Refusal> for Status {
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Refusal {
         Refusal::new(error.code(), error.text())
+    }
+}
+
+impl Refusal {
+    /// Of a message of a stream, for which grpc-go has another text than for that of a unary call.
+    pub fn of_stream(error: Malformed) -> Refusal {
+        Refusal::new(Code::Internal, format!("grpc: failed to unmarshal the received message: {error}"))
     }
 }
 

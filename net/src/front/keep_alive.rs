@@ -45,7 +45,7 @@ impl Front {
     ) -> Streamed {
         let call = self.keep_alives.get_mut(&place.key()).expect("a call is open until it ends");
         let outcome = match lease::decode_keep_alive(message) {
-            Err(malformed) => Err(malformed.into()),
+            Err(malformed) => Err(Refusal::of_stream(malformed)),
             Ok(_) if call.waiting.len() == WAITING_MAX => Err(ApiError::Timeout.into()),
             Ok(id) if !call.waiting.is_empty() => {
                 call.waiting.push_back(id);

@@ -151,7 +151,10 @@ impl Front {
         let mut walk_budget = WALK_BUDGET;
         while let Some((call, room)) = server.poll_writable() {
             let place = Place { conn, call };
-            let Some(mut encoder) = self.answers.remove(&place.key()) else { continue };
+            let Some(mut encoder) = self.answers.remove(&place.key()) else {
+                self.fill_watch(place, room, server, replica)?;
+                continue;
+            };
             if !self.fill(place, &mut encoder, room, &mut walk_budget, server, replica)? {
                 self.answers.insert(place.key(), encoder);
             }

@@ -4,8 +4,8 @@
 //! answered at once (reads of what is in memory), or handed to the [`Replica`] and answered when its [`Event`] comes.
 //! Answers gather in each connection's output; the driver sends one batch per connection and turn.
 //!
-//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] each
-//! turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
+//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::on_event`], [`Front::run_slices`] and
+//! [`Front::run_watches`] each turn, then [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
 
 // What each request becomes.
 mod serve;
@@ -21,9 +21,11 @@ mod streams;
 
 // The stream that keeps leases alive.
 mod keep_alive;
+// Watch streams.
+mod watch;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::error::ApiError;
@@ -40,6 +42,7 @@ use crate::slab::{Key, Slab};
 use keep_alive::KeepAlive;
 use long::Task;
 use streams::Streamed;
+use watch::Watches;
 
 /// A connection of this core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +63,10 @@ pub struct Config {
     pub quota: i64,
     /// All members.
     pub members: Vec<Member>,
+    /// Watchers.
+    pub watch: engine::watch::Config,
+    /// A stream that wants a leader ends when there was none for this long.
+    pub leader_grace: Duration,
 }
 
 /// A call that waits for the replica.
@@ -114,6 +121,7 @@ pub struct Front {
     answers: BTreeMap<(u64, u64), Encoder>,
     /// Streams that keep leases alive.
     keep_alives: BTreeMap<(u64, u64), KeepAlive>,
+    watches: Watches,
     dirty: Vec<ConnId>,
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
@@ -124,6 +132,7 @@ impl Front {
     /// No connections yet.
     pub fn new(config: Config) -> Front {
         Front {
+            watches: Watches::new(config.watch),
             config,
             conns: Slab::default(),
             waiting: Slab::default(),
@@ -184,7 +193,7 @@ impl Front {
                 grpc::Event::Call { call, method, metadata } => {
                     let place = Place { conn, call };
                     let opened = match serve::admit(metadata, replica) {
-                        Ok(()) => self.open_call(now, place, route::method_of(method)),
+                        Ok(()) => self.open_call(now, place, route::method_of(method), metadata),
                         Err(error) => Streamed::End(Refusal::from(error).into()),
                     };
                     streams::settle(place, opened, &mut connection.server);
@@ -330,6 +339,7 @@ impl Front {
 
     /// Begins a graceful end of all connections.
     pub fn shutdown(&mut self, now: Instant) {
+        self.stop_watches();
         for key in self.conns.keys().collect::<Vec<_>>() {
             if let Some(connection) = self.conns.entry(key) {
                 connection.server.shutdown(now);
@@ -355,6 +365,7 @@ impl Front {
         connection.server.handle_timeout(now)?;
         // Calls past their deadline take their answers with them.
         drop_answers(&mut self.answers, conn, |call| connection.server.is_live(call));
+        self.close_dead_watches(conn);
         Ok(())
     }
 
@@ -368,9 +379,9 @@ impl Front {
         self.conns.is_empty()
     }
 
-    /// Whether reads wait for their next slice.
+    /// Whether reads or watchers wait for their next slice.
     pub fn has_slices(&self) -> bool {
-        !self.tasks.is_empty()
+        !self.tasks.is_empty() || self.watches.has_more
     }
 
     fn touch(&mut self, conn: ConnId) {

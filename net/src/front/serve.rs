@@ -55,6 +55,7 @@ pub fn is_built(method: Method) -> bool {
             | Method::LeaseKeepAlive
             | Method::LeaseTimeToLive
             | Method::LeaseLeases
+            | Method::Watch
             | Method::MemberList
             | Method::Alarm
             | Method::Status

@@ -6,7 +6,7 @@ use engine::replica::{Fatal, Replica};
 
 use super::{ConnId, Front, Place};
 use crate::api::route::Method;
-use crate::grpc::{self, Code, Status};
+use crate::grpc::{self, Code, Metadata, Status};
 
 /// What a streaming call does next.
 #[derive(Debug)]
@@ -45,8 +45,15 @@ pub fn settle(place: Place, streamed: Streamed, server: &mut grpc::Server) {
 
 impl Front {
     /// A streaming call was admitted.
-    pub(super) fn open_call(&mut self, _now: Instant, place: Place, method: Method) -> Streamed {
+    pub(super) fn open_call(
+        &mut self,
+        now: Instant,
+        place: Place,
+        method: Method,
+        metadata: &Metadata,
+    ) -> Streamed {
         match method {
+            Method::Watch => self.open_watch(now, place, metadata),
             Method::LeaseKeepAlive => self.open_keep_alive(place),
             method => unreachable!("{method:?} takes one message"),
         }
@@ -62,12 +69,13 @@ impl Front {
         replica: &mut Replica,
     ) -> Result<Streamed, Fatal> {
         Ok(match method {
+            Method::Watch => self.take_watch_request(place, message, replica),
             Method::LeaseKeepAlive => self.take_keep_alive(now, place, message, replica),
             method => unreachable!("{method:?} takes one message"),
         })
     }
 
-    /// A streaming call has sent its last message.
+    /// A streaming call has sent its last message. A Watch goes on: it ends when the client resets it, as in etcd.
     pub(super) fn half_close(&mut self, place: Place) -> Streamed {
         self.half_close_keep_alive(place).unwrap_or(Streamed::Nothing)
     }
@@ -75,10 +83,12 @@ impl Front {
     /// A call is over before its answer was complete.
     pub(super) fn cancel_call(&mut self, place: Place) {
         self.forget_keep_alive(place);
+        self.close_watch(place);
     }
 
     /// A connection is gone, and its calls with it.
     pub(super) fn cancel_calls_of(&mut self, conn: ConnId) {
         self.forget_keep_alives_of(conn);
+        self.close_watches_of(conn);
     }
 }

@@ -5,6 +5,8 @@ mod node;
 
 // The Lease service.
 mod lease;
+// Watch streams.
+mod watch;
 
 use std::time::Duration;
 

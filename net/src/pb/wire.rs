@@ -149,6 +149,24 @@ impl<'a> Fields<'a> {
         Ok(self.varint()? as i32)
     }
 
+    /// The numbers of a repeated enum, packed or not.
+    pub fn enumerations(
+        &mut self,
+        tag: Tag,
+        field: &'static str,
+        mut each: impl FnMut(i32),
+    ) -> Result<(), Malformed> {
+        if tag.wire_type != LEN {
+            each(self.enumeration(tag, field)?);
+            return Ok(());
+        }
+        let mut packed = Fields::new(self.len_delimited()?, self.message);
+        while packed.rest_len() > 0 {
+            each(packed.varint()? as i32);
+        }
+        Ok(())
+    }
+
     /// A `bool` value: anything but 0 is true.
     #[inline]
     pub fn boolean(&mut self, tag: Tag, field: &'static str) -> Result<bool, Malformed> {

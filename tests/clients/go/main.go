@@ -31,6 +31,7 @@ func main() {
 	defer cancel()
 	for _, check := range []func(context.Context, *clientv3.Client){
 		putAndGet, ranges, sorts, revisions, deletes, transactions, compaction, failures, large, concurrent, status, members,
+		watches, manyWatches, watchProgress, watchFragments, watchCompacted,
 	} {
 		check(ctx, client)
 	}

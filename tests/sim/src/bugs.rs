@@ -27,8 +27,10 @@ impl Find {
 }
 
 /// Words of a verdict, and the check that they come from.
-const CHECKERS: [(&str, &str); 13] = [
+const CHECKERS: [(&str, &str); 15] = [
     ("panicked", "assertion"),
+    ("watcher", "watchers"),
+    ("the previous value", "watchers"),
     ("the other meta is sound", "either meta opens"),
     ("was refused", "the data directory opens"),
     ("the process ended", "the process goes on"),

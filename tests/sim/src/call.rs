@@ -36,7 +36,8 @@ impl Keys {
         }
     }
 
-    fn as_engine(&self) -> KeyRange<'_> {
+    /// As the engine takes it.
+    pub fn as_engine(&self) -> KeyRange<'_> {
         KeyRange::new(&self.key, &self.end)
     }
 }
@@ -167,6 +168,8 @@ pub enum Op {
         prev_kv: bool,
         /// Keep the value that is there.
         ignore_value: bool,
+        /// The lease to attach to, 0 for none. One request names one lease at most.
+        lease: i64,
     },
     /// A delete.
     Delete {
@@ -184,10 +187,10 @@ impl Op {
     pub fn as_engine(&self) -> request::Op<'_> {
         match self {
             Op::Range(range) => request::Op::Range(range.as_engine()),
-            Op::Put { key, value, prev_kv, ignore_value } => request::Op::Put(request::Put {
+            Op::Put { key, value, prev_kv, ignore_value, lease } => request::Op::Put(request::Put {
                 key,
                 value,
-                lease: LeaseId::NONE,
+                lease: LeaseId(*lease),
                 prev_kv: *prev_kv,
                 ignore_value: *ignore_value,
                 ignore_lease: false,
@@ -196,6 +199,15 @@ impl Op {
                 request::Op::DeleteRange(request::DeleteRange { keys: keys.as_engine(), prev_kv: *prev_kv })
             }
             Op::Txn(txn) => request::Op::Txn(txn.as_engine()),
+        }
+    }
+
+    /// The lease it names.
+    fn lease(&self) -> Option<i64> {
+        match self {
+            Op::Put { lease, .. } => Some(*lease).filter(|lease| *lease != 0),
+            Op::Txn(txn) => txn.success.iter().chain(&txn.failure).find_map(Op::lease),
+            _ => None,
         }
     }
 }
@@ -209,6 +221,17 @@ pub enum Request {
     Compact(i64),
     /// An alarm of the one member.
     Alarm(AlarmAction, AlarmKind),
+    /// A lease; no id is granted twice.
+    Grant {
+        /// The lease.
+        id: i64,
+        /// Seconds to live.
+        ttl: i64,
+    },
+    /// The end of a lease.
+    Revoke(i64),
+    /// All its time again for a lease.
+    Renew(i64),
 }
 
 /// The one member's id, which alarms name.
@@ -218,6 +241,15 @@ impl Request {
     /// Whether it may see an older state after a restart.
     pub fn is_serializable(&self) -> bool {
         matches!(self, Request::Op(Op::Range(range)) if range.serializable)
+    }
+
+    /// The lease it names.
+    pub fn lease(&self) -> Option<i64> {
+        match self {
+            Request::Op(op) => op.lease(),
+            Request::Grant { id, .. } | Request::Revoke(id) | Request::Renew(id) => Some(*id),
+            Request::Compact(_) | Request::Alarm(..) => None,
+        }
     }
 
     /// As the engine takes it on; `None` for a read, which it serves from what is published.
@@ -231,6 +263,11 @@ impl Request {
                 request::Op::Txn(txn) => Write::Txn(txn),
                 other => unreachable!("clients do not ask for {other:?}"),
             },
+            Request::Grant { id, ttl } => {
+                Write::LeaseGrant(request::LeaseGrant { id: LeaseId(*id), ttl: *ttl })
+            }
+            Request::Revoke(id) => Write::LeaseRevoke(LeaseId(*id)),
+            Request::Renew(_) => return None,
             Request::Compact(revision) => {
                 Write::Compact(request::Compact { revision: *revision, physical: false })
             }
@@ -254,6 +291,8 @@ pub struct Kv {
     pub modified: i64,
     /// Number within the generation.
     pub version: i64,
+    /// The lease it is attached to, 0 for none.
+    pub lease: i64,
 }
 
 /// An answer, every field of it.
@@ -307,6 +346,18 @@ pub enum Reply {
         /// What is, or was, raised.
         alarms: Vec<(u64, AlarmKind)>,
     },
+    /// Of a grant.
+    Granted {
+        /// Header revision.
+        revision: i64,
+    },
+    /// Of a revocation, which changed keys if there were any.
+    Revoked {
+        /// Header revision.
+        revision: i64,
+    },
+    /// Of a renewal: seconds to live, 0 when there is no such lease.
+    Renewed(i64),
     /// An error; nothing happened.
     Refused(ApiError),
 }
@@ -320,8 +371,10 @@ impl Reply {
             | Reply::Delete { revision, .. }
             | Reply::Txn { revision, .. }
             | Reply::Compact { revision }
-            | Reply::Alarm { revision, .. } => Some(*revision),
-            Reply::Refused(_) => None,
+            | Reply::Alarm { revision, .. }
+            | Reply::Granted { revision }
+            | Reply::Revoked { revision } => Some(*revision),
+            Reply::Renewed(_) | Reply::Refused(_) => None,
         }
     }
 

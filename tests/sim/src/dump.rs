@@ -9,7 +9,7 @@ use engine::mvcc::Cold;
 use engine::mvcc::history::record::Record;
 use engine::replica::Replica;
 use engine::request::AlarmKind;
-use engine::types::Seq;
+use engine::types::{LeaseId, Seq};
 
 use crate::judge::kv_of;
 use crate::model::Change;
@@ -80,18 +80,41 @@ impl Reader {
             }
             self.compared += 1;
         }
+        let attached = self.check_leases(replica)?;
         let report = view.index.check().map_err(Cold::from)?;
         let rows = report.entries - self.newest.len() as u64;
         let live = self.newest.values().filter(|(_, live)| *live).count() as u64;
         if report.live != live {
             return Err(Pause::Wrong(format!("the tree counts {} live keys of {live}", report.live)));
         }
-        // The format row, alarms, and one row a finished chunk.
-        let expected = 1 + self.dump.alarms.len() as u64 + view.history.chunks().count() as u64;
+        // The format row, alarms, leases and their keys, and one row a finished chunk.
+        let leases = replica.lessor().by_due().len() as u64 + attached;
+        let expected = 1 + self.dump.alarms.len() as u64 + leases + view.history.chunks().count() as u64;
         if rows > expected {
             return Err(Pause::Wrong(format!("{rows} rows in the small tables, {expected} expected")));
         }
         Ok(())
+    }
+
+    /// The lists of leases hold the keys that are attached to them, and no others. Returns how many.
+    fn check_leases(&self, replica: &Replica) -> Result<u64, Pause> {
+        let view = replica.view();
+        let mut listed = BTreeMap::new();
+        for id in replica.lessor().by_due() {
+            if view.lease(id)?.is_none() {
+                return Err(Pause::Wrong(format!("lease {} is not stored", id.0)));
+            }
+            view.lease_keys(id, None, |key| listed.insert(Bytes::copy_from_slice(key), id).is_none())?;
+        }
+        let mut attached = BTreeMap::new();
+        for key in self.newest.keys() {
+            let entry = view.index.get(key).map_err(Cold::from)?;
+            attached.extend(entry.filter(|e| e.lease != LeaseId::NONE).map(|e| (key.clone(), e.lease)));
+        }
+        if listed != attached {
+            return Err(Pause::Wrong(format!("leases list {listed:?}, attached are {attached:?}")));
+        }
+        Ok(attached.len() as u64)
     }
 
     fn record(&mut self, seq: Seq, record: &Record<'_>) -> Result<(), String> {

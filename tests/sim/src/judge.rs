@@ -11,14 +11,15 @@
 //!
 //! Compactions and alarms change no revision: any order that real time allows is accepted for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use engine::error::ApiError;
 use engine::request::{AlarmAction, AlarmKind};
 
 use crate::call::{Kv, MEMBER, Op, Reply, Request};
 use crate::dump::Dump;
-use crate::model::{At, Model};
+use crate::model::{At, Change, Model};
 
 /// Counts the beginnings and ends of calls.
 pub type Moment = u64;
@@ -35,8 +36,23 @@ pub struct Call {
     born: Moment,
     begun: Moment,
     ended: Moment,
+    /// On the simulated clock.
+    begun_at: Duration,
+    ended_at: Duration,
     /// Without one the outcome is unknown.
     reply: Option<Reply>,
+}
+
+impl Call {
+    /// Until when its answer promised the lease, at least.
+    fn lease_until(&self) -> Option<Duration> {
+        let seconds = match (&self.request, self.reply.as_ref()?) {
+            (Request::Grant { ttl, .. }, Reply::Granted { .. }) => *ttl,
+            (_, Reply::Renewed(ttl)) => *ttl,
+            _ => return None,
+        };
+        Some(self.begun_at + Duration::from_secs(seconds as u64))
+    }
 }
 
 /// How many of what was judged.
@@ -64,6 +80,12 @@ pub struct Judge {
     /// As of the last dump.
     compacted: Option<i64>,
     no_space: bool,
+    /// All calls about leases so far that are not among `calls`.
+    lease_calls: Vec<Call>,
+    /// When each revision was first seen.
+    seen_at: BTreeMap<i64, Duration>,
+    /// The simulated time.
+    pub now: Duration,
     /// The product may raise the alarm by itself.
     pub full_disk: bool,
     /// What was judged.
@@ -74,8 +96,9 @@ impl Judge {
     /// A call begins.
     pub fn begin(&mut self, request: Request) -> usize {
         self.moment += 1;
-        let (born, begun) = (self.born, self.moment);
-        self.calls.push(Call { request, born, begun, ended: NEVER, reply: None });
+        let (born, begun, begun_at) = (self.born, self.moment, self.now);
+        let ended_at = Duration::MAX;
+        self.calls.push(Call { request, born, begun, ended: NEVER, begun_at, ended_at, reply: None });
         self.calls.len() - 1
     }
 
@@ -87,7 +110,13 @@ impl Judge {
         }
         let call = &mut self.calls[call];
         assert_eq!(call.ended, NEVER, "a second answer to {:?}", call.request);
-        (call.ended, call.reply) = (self.moment, Some(reply));
+        (call.ended, call.ended_at, call.reply) = (self.moment, self.now, Some(reply));
+    }
+
+    /// Revisions up to this one are there.
+    pub fn see(&mut self, revision: i64) {
+        let last = self.seen_at.last_key_value().map_or(1, |(last, _)| *last);
+        self.seen_at.extend((last + 1..=revision).map(|revision| (revision, self.now)));
     }
 
     /// The process is gone: what has no answer never gets one, and takes effect before whatever follows or not at all.
@@ -124,7 +153,8 @@ impl Judge {
         self.compare_known(dump)?;
         let seen = Seen::of(&self.calls, self.model.revision());
         let claims = self.claim(dump)?;
-        self.check_unchanging(dump, &seen)?;
+        self.check_unchanging(dump, &claims, &seen)?;
+        self.check_renewals()?;
         self.check_time(&claims, &seen)?;
         self.check_compacted(dump)?;
         self.check_alarms(dump)?;
@@ -134,7 +164,10 @@ impl Judge {
         self.tally.resolved += resolved;
         self.tally.lost += unknown - resolved;
         self.tally.dumps += 1;
-        self.calls.clear();
+        let about_leases = |call: &Call| {
+            matches!(call.request, Request::Grant { .. } | Request::Revoke(_) | Request::Renew(_))
+        };
+        self.lease_calls.extend(std::mem::take(&mut self.calls).into_iter().filter(about_leases));
         self.compacted = Some(dump.compacted);
         self.no_space = dump.alarms.contains(&(MEMBER, AlarmKind::NoSpace));
         Ok(())
@@ -181,19 +214,25 @@ impl Judge {
             let stored = dump.changes.get(&revision).map_or(&[][..], Vec::as_slice);
             let claimed = match claims.get(&revision) {
                 Some(&call) => call,
+                None if self.has_run_out(revision, stored)? => {
+                    self.model.push(stored.to_vec());
+                    continue;
+                }
                 None => self.unknown_behind(revision, stored, &claims)?,
             };
             claims.insert(revision, claimed);
             let call = &self.calls[claimed];
             let mut compacted = self.compactions(call);
             let at = compacted.find_map(|compacted| {
-                let at = At { revision: revision - 1, compacted, no_space: false };
+                let lease = self.may_exist(call);
+                let at = At { revision: revision - 1, compacted, no_space: false, lease };
                 let (reply, changes) = self.model.execute(&call.request, &at);
                 let same = call.reply.as_ref().is_none_or(|given| *given == reply) && changes == stored;
                 same.then_some(changes)
             });
             let Some(changes) = at else {
-                let at = At { revision: revision - 1, compacted: self.compacted(), no_space: false };
+                let (compacted, lease) = (self.compacted(), self.may_exist(call));
+                let at = At { revision: revision - 1, compacted, no_space: false, lease };
                 let (reply, changes) = self.model.execute(&call.request, &at);
                 return Err(format!(
                     "{:?} at revision {revision} was answered {:?} and stored {stored:?}; right is {reply:?} and \
@@ -211,15 +250,20 @@ impl Judge {
     fn unknown_behind(
         &self,
         revision: i64,
-        stored: &[crate::model::Change],
+        stored: &[Change],
         claims: &BTreeMap<i64, usize>,
     ) -> Result<usize, String> {
         let writes = |call: &Call, compacted| {
-            let at = At { revision: revision - 1, compacted, no_space: false };
-            self.model.execute(&call.request, &at).1 == stored
+            let lease = self.may_exist(call);
+            let at = At { revision: revision - 1, compacted, no_space: false, lease };
+            let (reply, changes) = self.model.execute(&call.request, &at);
+            changes == stored && call.reply.as_ref().is_none_or(|given| *given == reply)
         };
+        // Whether a revocation changed keys does not show in its answer.
+        let is_open = |call: &Call| call.reply.is_none() || matches!(call.reply, Some(Reply::Revoked { .. }));
         let fits = |(nth, call): &(usize, &Call)| {
-            call.reply.is_none()
+            is_open(call)
+                && !matches!(call.request, Request::Renew(_))
                 && !claims.values().any(|claimed| claimed == nth)
                 && !stored.is_empty()
                 && self.compactions(call).any(|compacted| writes(call, compacted))
@@ -231,8 +275,17 @@ impl Judge {
     }
 
     /// Calls that changed nothing must be right at the revision they name, or, refused, at one that was possible.
-    fn check_unchanging(&self, dump: &Dump, seen: &Seen) -> Result<(), String> {
-        for call in &self.calls {
+    fn check_unchanging(
+        &self,
+        dump: &Dump,
+        claims: &BTreeMap<i64, usize>,
+        seen: &Seen,
+    ) -> Result<(), String> {
+        let changing: BTreeSet<usize> = claims.values().copied().collect();
+        for (nth, call) in self.calls.iter().enumerate() {
+            if changing.contains(&nth) || matches!(call.request, Request::Renew(_)) {
+                continue;
+            }
             let Some(reply) = call.reply.as_ref().filter(|reply| !reply.is_change()) else { continue };
             // Refused before anybody looked at the store.
             if matches!(
@@ -252,8 +305,8 @@ impl Judge {
                 None => seen.before(call.begun)..=dump.revision,
             };
             if !revisions.clone().any(|revision| self.is_right(call, reply, revision)) {
-                let at =
-                    At { revision: *revisions.end(), compacted: self.compacted(), no_space: self.no_space };
+                let (compacted, no_space) = (self.compacted(), self.no_space);
+                let at = At { revision: *revisions.end(), compacted, no_space, lease: self.may_exist(call) };
                 let right = self.model.execute(&call.request, &at).0;
                 return Err(format!(
                     "{:?} was answered {reply:?}; at revisions {revisions:?} right is {right:?}",
@@ -265,13 +318,94 @@ impl Judge {
     }
 
     fn is_right(&self, call: &Call, reply: &Reply, revision: i64) -> bool {
+        let leases = [(true, self.may_exist(call)), (false, self.may_be_missing(call))];
+        let leases = leases.into_iter().filter_map(|(exists, possible)| possible.then_some(exists));
+        let alarms = [false, true].into_iter().filter(|raised| self.may_be_raised(call, *raised));
+        let cases: Vec<(bool, bool)> =
+            alarms.flat_map(|alarm| leases.clone().map(move |lease| (alarm, lease))).collect();
         self.compactions(call).any(|compacted| {
-            [false, true].into_iter().filter(|raised| self.may_be_raised(call, *raised)).any(|no_space| {
-                let at = At { revision, compacted, no_space };
+            cases.iter().any(|&(no_space, lease)| {
+                let at = At { revision, compacted, no_space, lease };
                 let (right, changes) = self.model.execute(&call.request, &at);
                 right == *reply && changes.is_empty()
             })
         })
+    }
+
+    /// Calls about a lease, of all lives, but for one.
+    fn others_about<'a>(&'a self, lease: i64, call: &'a Call) -> impl Iterator<Item = &'a Call> {
+        let all = self.lease_calls.iter().chain(&self.calls);
+        all.filter(move |other| !std::ptr::eq(*other, call) && other.request.lease() == Some(lease))
+    }
+
+    /// Whether the lease that a call names may have existed when it was carried out.
+    fn may_exist(&self, call: &Call) -> bool {
+        let Some(lease) = call.request.lease() else { return false };
+        let mut granted = false;
+        for other in self.others_about(lease, call) {
+            match (&other.request, &other.reply) {
+                (Request::Grant { .. }, Some(Reply::Refused(_))) => {}
+                (Request::Grant { .. }, _) => granted |= other.begun < call.ended,
+                (Request::Revoke(_), Some(Reply::Revoked { .. })) if other.ended < call.begun => {
+                    return false;
+                }
+                _ => {}
+            }
+        }
+        granted
+    }
+
+    /// Whether it may not have: unless somebody was told that it has time until after the call, and nobody tried to end
+    /// it.
+    fn may_be_missing(&self, call: &Call) -> bool {
+        let Some(lease) = call.request.lease() else { return true };
+        let revoked = |other: &Call| {
+            matches!(other.request, Request::Revoke(_))
+                && !matches!(other.reply, Some(Reply::Refused(_)))
+                && other.begun < call.ended
+        };
+        let promised = |other: &Call| {
+            other.ended < call.begun && other.lease_until().is_some_and(|until| until >= call.ended_at)
+        };
+        self.others_about(lease, call).any(revoked) || !self.others_about(lease, call).any(promised)
+    }
+
+    /// Whether a revision is the end of a lease that ran out: all its keys at once, in order, and not before the time
+    /// that anybody was promised.
+    fn has_run_out(&self, revision: i64, stored: &[Change]) -> Result<bool, String> {
+        let Some(first) = stored.first() else { return Ok(false) };
+        let before = self.model.get(&first.key, revision - 1);
+        let Some(lease) = before.map(|kv| kv.lease).filter(|lease| *lease != 0) else { return Ok(false) };
+        if stored != self.model.revoked(lease, revision - 1) {
+            return Ok(false);
+        }
+        let all = self.lease_calls.iter().chain(&self.calls);
+        let mut about = all.filter(|call| call.request.lease() == Some(lease));
+        if about.clone().any(|call| matches!(call.request, Request::Revoke(_))) {
+            return Ok(false);
+        }
+        let at = self.seen_at.get(&revision).copied().unwrap_or(self.now);
+        let early =
+            about.find(|call| call.ended_at <= at && call.lease_until().is_some_and(|until| until > at));
+        match early {
+            Some(call) => Err(format!("lease {lease} ran out at {at:?}, before the time of {call:?}")),
+            None => Ok(true),
+        }
+    }
+
+    /// Renewals tell of leases that may exist, and of none only if there may be none.
+    fn check_renewals(&self) -> Result<(), String> {
+        for call in &self.calls {
+            let right = match &call.reply {
+                Some(Reply::Renewed(0)) => self.may_be_missing(call),
+                Some(Reply::Renewed(_)) => self.may_exist(call),
+                _ => true,
+            };
+            if !right {
+                return Err(format!("a lease came or went: {call:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// Compaction revisions that a call may have met.
@@ -355,6 +489,8 @@ impl Judge {
 
     fn check_compacted(&self, dump: &Dump) -> Result<(), String> {
         let now = Call {
+            begun_at: self.now,
+            ended_at: Duration::MAX,
             request: Request::Op(Op::Range(crate::call::Range::of(crate::call::Keys::all(), 0))),
             born: self.born,
             begun: self.moment + 1,
@@ -369,6 +505,8 @@ impl Judge {
 
     fn check_alarms(&self, dump: &Dump) -> Result<(), String> {
         let now = Call {
+            begun_at: self.now,
+            ended_at: Duration::MAX,
             request: Request::Alarm(AlarmAction::Get, AlarmKind::None),
             born: self.born,
             begun: self.moment + 1,
@@ -386,7 +524,8 @@ impl Judge {
 
     /// Compares an answer at `revision`, given outside any call, with the model.
     pub fn check_range(&self, range: &crate::call::Range, reply: &Reply) -> Result<(), String> {
-        let at = At { revision: self.model.revision(), compacted: self.compacted(), no_space: false };
+        let (revision, compacted) = (self.model.revision(), self.compacted());
+        let at = At { revision, compacted, no_space: false, lease: false };
         let (right, _) = self.model.execute(&Request::Op(Op::Range(range.clone())), &at);
         if right == *reply { Ok(()) } else { Err(format!("{range:?} gives {reply:?}; right is {right:?}")) }
     }
@@ -427,6 +566,7 @@ pub fn kv_of(fields: &engine::mvcc::wire::KeyValue<'_>) -> Kv {
         created: fields.create_revision,
         modified: fields.mod_revision,
         version: fields.version,
+        lease: fields.lease,
     }
 }
 
@@ -436,11 +576,10 @@ mod tests {
 
     use super::*;
     use crate::call::{Keys, Range};
-    use crate::model::Change;
 
     fn put(key: &'static str, value: &'static str) -> Request {
         let (key, value) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()));
-        Request::Op(Op::Put { key, value, prev_kv: false, ignore_value: false })
+        Request::Op(Op::Put { key, value, prev_kv: false, ignore_value: false, lease: 0 })
     }
 
     fn get(key: &'static str) -> Request {
@@ -457,7 +596,7 @@ mod tests {
 
     fn kv(key: &'static str, value: &'static str, modified: i64) -> Kv {
         let (key, value) = (Bytes::from_static(key.as_bytes()), Bytes::from_static(value.as_bytes()));
-        Kv { key, value, created: modified, modified, version: 1 }
+        Kv { key, value, created: modified, modified, version: 1, lease: 0 }
     }
 
     /// A store in which each revision from 2 on created one key.

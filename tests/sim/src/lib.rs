@@ -19,6 +19,12 @@ pub mod settings;
 // Calls under way.
 pub mod serve;
 
+// Watch streams and their clients.
+pub mod watching;
+
+// Whether what watchers were told could be right.
+pub mod watchers;
+
 // Clock, disk, process, clients.
 pub mod world;
 

@@ -37,6 +37,8 @@ pub struct At {
     pub compacted: i64,
     /// Whether the NOSPACE alarm is raised.
     pub no_space: bool,
+    /// Whether the lease that the request names exists.
+    pub lease: bool,
 }
 
 impl Model {
@@ -67,6 +69,13 @@ impl Model {
         kv.as_ref()
     }
 
+    /// What revoking a lease changes at a revision: its keys go, in their order.
+    pub fn revoked(&self, lease: i64, revision: i64) -> Vec<Change> {
+        let attached =
+            self.keys.keys().filter(|key| self.get(key, revision).is_some_and(|kv| kv.lease == lease));
+        attached.map(|key| Change { key: key.clone(), kv: None }).collect()
+    }
+
     /// Carries a request out. Returns the answer and what becomes of which key.
     pub fn execute(&self, request: &Request, at: &At) -> (Reply, Vec<Change>) {
         let mut open = Open { model: self, at, overlay: BTreeMap::new(), changes: Vec::new() };
@@ -78,6 +87,12 @@ impl Model {
                 _ => Ok(Reply::Compact { revision: at.revision }),
             },
             Request::Alarm(action, kind) => Ok(alarm(at, *action, *kind)),
+            Request::Grant { .. } if at.no_space => Err(ApiError::NoSpace),
+            Request::Grant { .. } if at.lease => Err(ApiError::LeaseExists),
+            Request::Grant { .. } => Ok(Reply::Granted { revision: at.revision }),
+            Request::Revoke(_) if !at.lease => Err(ApiError::LeaseNotFound),
+            Request::Revoke(id) => Ok(open.revoke(*id)),
+            Request::Renew(_) => unreachable!("a renewal has no place among revisions"),
         };
         (reply.unwrap_or_else(Reply::Refused), open.changes)
     }
@@ -111,11 +126,24 @@ impl Open<'_> {
         if self.at.no_space && has_puts(op) {
             return Err(ApiError::NoSpace);
         }
+        if let Op::Put { lease, .. } = op {
+            // A single put asks for the lease first, one in a transaction for the key.
+            self.check_lease(*lease)?;
+        }
         self.check(op, &mut Vec::new())?;
         let path = self.decide(op);
         let mut reply = self.op(op, &mut path.into_iter());
         self.settle(&mut reply);
         Ok(reply)
+    }
+
+    fn check_lease(&self, lease: i64) -> Result<(), ApiError> {
+        if lease == 0 || self.at.lease { Ok(()) } else { Err(ApiError::LeaseNotFound) }
+    }
+
+    fn revoke(&mut self, lease: i64) -> Reply {
+        self.changes = self.model.revoked(lease, self.at.revision);
+        Reply::Revoked { revision: self.seen() }
     }
 
     /// The revision that headers show.
@@ -162,12 +190,12 @@ impl Open<'_> {
     fn check<'t>(&self, op: &'t Op, deleted: &mut Vec<&'t Keys>) -> Result<(), ApiError> {
         match op {
             Op::Range(range) => self.check_range(range),
-            Op::Put { key, ignore_value: true, .. } => {
+            Op::Put { key, ignore_value, lease, .. } => {
                 let there = self.model.get(key, self.at.revision).is_some();
                 let stays = !deleted.iter().any(|keys| keys.contains(key));
-                if there && stays { Ok(()) } else { Err(ApiError::KeyNotFound) }
+                let kept = !ignore_value || there && stays;
+                if kept { self.check_lease(*lease) } else { Err(ApiError::KeyNotFound) }
             }
-            Op::Put { .. } => Ok(()),
             Op::Delete { keys, .. } => {
                 deleted.push(keys);
                 Ok(())
@@ -188,7 +216,7 @@ impl Open<'_> {
     fn op(&mut self, op: &Op, path: &mut impl Iterator<Item = bool>) -> Reply {
         match op {
             Op::Range(range) => self.range(range),
-            Op::Put { key, value, prev_kv, ignore_value } => {
+            Op::Put { key, value, prev_kv, ignore_value, lease } => {
                 let before = self.now(key);
                 let modified = self.at.revision + 1;
                 let kept = before.as_ref().filter(|_| *ignore_value).map(|kv| kv.value.clone());
@@ -198,6 +226,7 @@ impl Open<'_> {
                     created: before.as_ref().map_or(modified, |kv| kv.created),
                     modified,
                     version: before.as_ref().map_or(1, |kv| kv.version + 1),
+                    lease: *lease,
                 };
                 self.change(key.clone(), Some(kv));
                 Reply::Put { revision: self.seen(), prev: before.filter(|_| *prev_kv) }

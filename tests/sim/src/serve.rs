@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use engine::apply::read_txn::ReadTxn;
 use engine::error::ApiError;
+use engine::lease::lessor::Renewal;
 use engine::mvcc::Cold;
 use engine::mvcc::range::{self, Progress, RangeTask};
 use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, ReadStart, Replica};
 use engine::response::{KvList, Kvs, OpAnswer, RangeAnswer, Response};
-use engine::types::Seq;
+use engine::types::{LeaseId, Seq};
 
 use crate::call::{Kv, Op, Reply, Request};
 use crate::judge::kv_of;
@@ -40,6 +41,8 @@ enum Stage {
     Range(Box<RangeTask>),
     /// A transaction that only reads, in slices.
     Txn(Box<ReadTxn>),
+    /// A renewal that waits.
+    Renew,
     /// The answer is there, its records are copied.
     Copy(Box<Response>),
 }
@@ -73,6 +76,9 @@ impl Serving {
                 Err(error) => Served::Done(Reply::Refused(error)),
             });
         }
+        if let Request::Renew(id) = request {
+            return Ok(self.renew(now, call, *id, replica));
+        }
         if request.is_serializable() {
             self.calls.insert(call, Stage::Begin);
             return self.advance(call, request, replica);
@@ -89,9 +95,24 @@ impl Serving {
         }
     }
 
+    fn renew(&mut self, now: Instant, call: u64, id: i64, replica: &mut Replica) -> Served {
+        match replica.lease_renew(now, LeaseId(id)) {
+            Renewal::Renewed(ttl) => Served::Done(Reply::Renewed(ttl)),
+            Renewal::Gone => Served::Done(Reply::Renewed(0)),
+            Renewal::Later(later) => match replica.lease_wait(now, LeaseId(id), later, CallId(call)) {
+                Ok(()) => {
+                    self.calls.insert(call, Stage::Renew);
+                    Served::Waiting
+                }
+                Err(error) => Served::Done(Reply::Refused(error)),
+            },
+        }
+    }
+
     /// The replica has news of a call.
     pub fn on_event(
         &mut self,
+        now: Instant,
         event: Event,
         request: impl Fn(u64) -> Request,
         replica: &mut Replica,
@@ -108,6 +129,11 @@ impl Serving {
                 }
                 Err(error) => Ok((call.0, self.refuse(call.0, error))),
             },
+            Event::Go { call } if matches!(self.calls.get(&call.0), Some(Stage::Renew)) => {
+                self.calls.remove(&call.0);
+                let Request::Renew(id) = request(call.0) else { unreachable!("only renewals wait so") };
+                Ok((call.0, self.renew(now, call.0, id, replica)))
+            }
             Event::Go { call } => Ok((call.0, self.advance(call.0, &request(call.0), replica)?)),
             Event::Refused { call, error } => Ok((call.0, self.refuse(call.0, error))),
         }
@@ -149,6 +175,7 @@ fn step(stage: &mut Stage, request: &Request, replica: &Replica) -> Result<Step,
     let view = replica.view();
     let refused = |error| Ok(Step::Done(Reply::Refused(error)));
     match stage {
+        Stage::Renew => unreachable!("a renewal has no steps: {request:?}"),
         Stage::Write => unreachable!("a write has no steps of its own: {request:?}"),
         Stage::Begin => match request {
             Request::Op(Op::Range(asked)) => {
@@ -199,6 +226,9 @@ pub fn copy(response: &Response, replica: &Replica) -> Result<Reply, Cold> {
         Response::DeleteRange(answer) => OpAnswer::DeleteRange(answer.clone()),
         Response::Txn(answer) => OpAnswer::Txn(answer.clone()),
         Response::Compact { revision } => return Ok(Reply::Compact { revision: revision.0 }),
+        Response::LeaseGrant { revision, .. } => return Ok(Reply::Granted { revision: revision.0 }),
+        Response::LeaseRevoke { revision, .. } => return Ok(Reply::Revoked { revision: revision.0 }),
+        Response::LeaseCheckpoint { .. } => unreachable!("no client asks for it"),
         Response::Alarm { revision, alarms } => {
             return Ok(Reply::Alarm { revision: revision.0, alarms: alarms.clone() });
         }
@@ -257,7 +287,11 @@ fn encoded_len(kv: &Kv) -> usize {
     let varint = |value: u64| (0..10).find(|n| value >> (7 * (n + 1)) == 0).unwrap_or(9) + 1;
     let bytes = |len: usize| if len == 0 { 0 } else { 1 + varint(len as u64) + len };
     let int = |value: i64| if value == 0 { 0 } else { 1 + varint(value as u64) };
-    let message =
-        bytes(kv.key.len()) + int(kv.created) + int(kv.modified) + int(kv.version) + bytes(kv.value.len());
+    let message = bytes(kv.key.len())
+        + int(kv.created)
+        + int(kv.modified)
+        + int(kv.version)
+        + bytes(kv.value.len())
+        + int(kv.lease);
     1 + varint(message as u64) + message
 }

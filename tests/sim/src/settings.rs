@@ -19,6 +19,8 @@ pub struct Settings {
     pub clients: usize,
     /// Longest pause of a client between two calls.
     pub think_us_max: u64,
+    /// Clients rest now and then, so that leases run out.
+    pub rests: bool,
     /// Usual time of a disk operation.
     disk_us: u64,
     /// One operation in this many takes a hundred times as long.
@@ -42,6 +44,7 @@ impl Settings {
         Settings {
             clients: 1 + pcg.below(6) as usize,
             think_us_max: [2, 200, 2_000][pcg.below(3) as usize],
+            rests: pcg.one_in(2),
             disk_us: [20, 100, 1_000][pcg.below(3) as usize],
             stall_one_in: 10 + pcg.below(200),
             mode,

@@ -17,6 +17,11 @@ pub struct Workload {
     value_bytes_max: u64,
     /// Values written so far.
     written: u64,
+    /// Leases asked for so far; their ids count up from here.
+    leases: i64,
+    first_lease: i64,
+    /// The lease that the request being made may name, 0 for none.
+    lease: i64,
 }
 
 /// etcd's default for `--max-txn-ops`.
@@ -27,11 +32,17 @@ impl Workload {
     pub fn new(pcg: &mut Pcg) -> Workload {
         let keys = [3, 8, 40, 150][pcg.below(4) as usize];
         let value_bytes_max = [16, 64, 600, 6000][pcg.below(4) as usize];
-        Workload { keys, value_bytes_max, written: 0 }
+        // A run that goes on with another's disk uses ids of its own.
+        let first_lease = 1 + (pcg.below(1 << 40) as i64) * 1000;
+        Workload { keys, value_bytes_max, written: 0, leases: 0, first_lease, lease: 0 }
     }
 
     /// The next request, when the store is at about `revision`.
     pub fn next(&mut self, pcg: &mut Pcg, revision: i64) -> Request {
+        self.lease = if pcg.one_in(4) { self.some_lease(pcg) } else { 0 };
+        if pcg.one_in(8) {
+            return self.lease_request(pcg);
+        }
         match pcg.below(100) {
             0..=39 => Request::Op(self.put(pcg)),
             40..=49 => Request::Op(self.delete(pcg)),
@@ -40,6 +51,27 @@ impl Workload {
             92..=95 => Request::Op(self.create_once(pcg)),
             96..=98 => Request::Compact(self.revision(pcg, revision)),
             _ => self.alarm(pcg),
+        }
+    }
+
+    /// One of the newest, which may be gone; 0 if there was none.
+    fn some_lease(&self, pcg: &mut Pcg) -> i64 {
+        match self.leases {
+            0 => 0,
+            leases => self.first_lease + leases - 1 - pcg.below(leases.min(3) as u64) as i64,
+        }
+    }
+
+    fn lease_request(&mut self, pcg: &mut Pcg) -> Request {
+        let id = self.some_lease(pcg);
+        match pcg.below(10) {
+            0 | 1 if id != 0 => Request::Revoke(id),
+            2..=7 if id != 0 => Request::Renew(id),
+            _ => {
+                self.leases += 1;
+                let ttl = [2, 3, 30][pcg.below(3) as usize];
+                Request::Grant { id: self.first_lease + self.leases - 1, ttl }
+            }
         }
     }
 
@@ -70,7 +102,8 @@ impl Workload {
     fn put(&mut self, pcg: &mut Pcg) -> Op {
         let ignore_value = pcg.one_in(20);
         let value = if ignore_value { Bytes::new() } else { self.value(pcg) };
-        Op::Put { key: self.key(pcg), value, prev_kv: pcg.one_in(2), ignore_value }
+        let lease = if pcg.one_in(2) { self.lease } else { 0 };
+        Op::Put { key: self.key(pcg), value, prev_kv: pcg.one_in(2), ignore_value, lease }
     }
 
     fn delete(&mut self, pcg: &mut Pcg) -> Op {
@@ -160,8 +193,13 @@ impl Workload {
         let key = self.key(pcg);
         let absent =
             Compare { keys: Keys::one(key.clone()), result: CompareResult::Equal, target: Target::Create(0) };
-        let create =
-            Op::Put { key: key.clone(), value: self.value(pcg), prev_kv: false, ignore_value: false };
+        let create = Op::Put {
+            key: key.clone(),
+            value: self.value(pcg),
+            prev_kv: false,
+            ignore_value: false,
+            lease: self.lease,
+        };
         Op::Txn(Txn {
             compare: vec![absent],
             success: vec![create],

@@ -21,6 +21,7 @@ use crate::judge::Judge;
 use crate::serve::{PROBE, Served, Serving};
 use crate::settings::Settings;
 use crate::trace::Trace;
+use crate::watching::{self, Watching};
 use crate::workload::Workload;
 
 /// Why a run does not go on.
@@ -50,6 +51,9 @@ impl From<Fatal> for Stop {
     }
 }
 
+/// Longest rest of a client: longer than some leases.
+const REST_US_MAX: u64 = 2_500_000;
+
 /// Something that happens at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -69,6 +73,7 @@ enum Event {
 struct Member {
     replica: Replica,
     serving: Serving,
+    watches: watching::Serving,
     job: Option<CheckpointJob>,
     /// Which client waits for which call.
     clients: Vec<Option<usize>>,
@@ -90,6 +95,7 @@ pub struct World {
     pub pcg: Pcg,
     settings: Settings,
     workload: Workload,
+    watching: Watching,
     origin: Instant,
     now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
@@ -117,19 +123,21 @@ impl World {
     pub fn with(settings: Settings, seed: u64, disk: MemDisk, judge: Judge) -> World {
         let mut pcg = Pcg::new(seed ^ 0x5eed);
         let workload = Workload::new(&mut pcg);
+        let now = judge.now;
         World {
             disk,
             judge,
             trace: Trace::default(),
             pcg,
             workload,
+            watching: Watching::new(seed),
             settings,
             #[allow(
                 clippy::disallowed_methods,
                 reason = "an origin for the simulated clock; only differences count"
             )]
             origin: Instant::now(),
-            now: Duration::ZERO,
+            now,
             events: BinaryHeap::new(),
             scheduled: 0,
             member: None,
@@ -169,6 +177,7 @@ impl World {
         let opened = replica::open::open(config, &mut self.disk, None, nonce, now).map_err(Stop::Refused)?;
         self.trace.note(format_args!("open: {} replayed, {:?}\n", opened.replayed, opened.warnings));
         self.member = Some(Member {
+            watches: self.watching.serve(now, &opened.replica),
             replica: opened.replica,
             serving: Serving::default(),
             job: None,
@@ -190,6 +199,9 @@ impl World {
     }
 
     fn think(&mut self) -> Duration {
+        if self.settings.rests && self.pcg.one_in(12) {
+            return Duration::from_micros(self.pcg.below(REST_US_MAX));
+        }
         Duration::from_micros(self.pcg.below(self.settings.think_us_max))
     }
 
@@ -203,6 +215,7 @@ impl World {
     pub fn step(&mut self) -> Result<bool, Stop> {
         let Some(Reverse((at, _, event))) = self.events.pop() else { return Ok(false) };
         self.now = at;
+        self.judge.now = at;
         if self.member.is_none() {
             return Ok(true);
         }
@@ -289,15 +302,22 @@ impl World {
     fn pump(&mut self) -> Result<(), Stop> {
         let now = self.now();
         self.member().replica.turn(now)?;
+        let published = self.replica().store().published().1.revision;
+        self.judge.see(published.0);
+        let Member { watches, replica, .. } = self.member.as_mut().expect("the process runs");
+        self.watching.turn(now, watches, replica)?.map_err(Stop::Violation)?;
         self.start_work()?;
         while let Some(event) = self.member().replica.poll_event() {
             if matches!(event, replica::Event::Answer { call: CallId::NOBODY, .. }) {
                 continue;
             }
+            if matches!(event, replica::Event::Go { call: watching::COLD }) {
+                continue;
+            }
             let judge = &self.judge;
             let member = self.member.as_mut().expect("the process runs");
             let request = |call: u64| judge.request(call as usize).clone();
-            let (call, served) = member.serving.on_event(event, request, &mut member.replica)?;
+            let (call, served) = member.serving.on_event(now, event, request, &mut member.replica)?;
             if call != PROBE.0 {
                 self.on_served(call, served);
             }

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, kubernetes, power, race, stall, start};
+use kontiki_tests::process::{copies, flags, hostile, kill9, kubernetes, power, race, stall, start, watch};
 use kontiki_tests::server::Binary;
 
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|start|race|flags|kubernetes|hostile [options]
+usage: process kill9|copies|power|stall|watch|start|race|flags|kubernetes|hostile [options]
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
   --images N       the same for power
-  --full           200 kills, 50 copies, 200 images, 1000000 transactions
+  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         "copies" => copies::run(&subject, count(COPIES), seed),
         "power" => power::run(&subject, count(IMAGES), seed),
         "stall" => stall::run(&subject),
+        "watch" => watch::run(&subject, if options.full { watch::Size::LONG } else { watch::Size::SHORT }),
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
         "kubernetes" => kubernetes::run(&subject),
@@ -84,8 +85,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "start" | "race" | "flags" | "hostile"
-            | "kubernetes" => options.check = arg,
+            "kill9" | "copies" | "power" | "stall" | "watch" | "start" | "race" | "flags" | "kubernetes"
+            | "hostile" => options.check = arg,
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),

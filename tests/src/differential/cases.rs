@@ -5,10 +5,12 @@ mod alarm;
 mod compact;
 mod header;
 mod http;
+mod lease;
 mod put;
 mod range;
 mod shape;
 mod txn;
+mod watch;
 mod wire;
 
 use std::time::Instant;
@@ -42,14 +44,28 @@ const GROUPS: &[Group] = &[
     Group { name: "headers", flags: &[], cases: header::CASES },
     Group { name: "alarms", flags: &[], cases: alarm::CASES },
     Group { name: "quota", flags: &["--quota-backend-bytes=1000000"], cases: alarm::QUOTA },
+    Group { name: "leases", flags: &[], cases: lease::CASES },
+    Group { name: "leases, quota", flags: &["--quota-backend-bytes=1000000"], cases: lease::QUOTA },
+    Group {
+        name: "leases, slow elections",
+        flags: &["--heartbeat-interval=500", "--election-timeout=5000"],
+        cases: lease::SLOW,
+    },
     Group { name: "wire", flags: &[], cases: wire::CASES },
     Group { name: "wire, stream cap", flags: &["--max-concurrent-streams=100"], cases: wire::STREAM_CAP },
+    Group { name: "watch", flags: &[], cases: watch::CASES },
+    Group {
+        name: "watch, progress",
+        flags: &["--watch-progress-notify-interval=1s"],
+        cases: watch::NOTIFIED,
+    },
     Group { name: "http", flags: &[], cases: http::CASES },
 ];
 
 const INVALID: i32 = 3;
 const NOT_FOUND: i32 = 5;
 const EXHAUSTED: i32 = 8;
+const PRECONDITION: i32 = 9;
 const OUT_OF_RANGE: i32 = 11;
 const DATA_LOSS: i32 = 15;
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";

@@ -212,6 +212,16 @@ impl Pair {
         }
     }
 
+    /// On each server by itself: makes `call`, and then those that its outcome asks for. Nothing is compared.
+    pub fn each(&mut self, call: Call, follow: impl Fn(Outcome) -> Vec<Call>) {
+        self.step += 1;
+        for side in &mut self.sides {
+            for next in follow(side.call(&call)) {
+                side.call(&next);
+            }
+        }
+    }
+
     /// Repeats `call` on each server until it gives an error that `enough` accepts, at most `max` times.
     pub fn repeat_until(&mut self, call: impl Into<Call>, max: usize, enough: impl Fn(&Outcome) -> bool) {
         let call = call.into();
@@ -277,6 +287,22 @@ impl Pair {
         if !fact {
             self.note("fact", format!("reference: {text}"));
         }
+    }
+
+    /// Client addresses, the reference's first.
+    pub fn addresses(&self) -> [std::net::SocketAddr; 2] {
+        self.sides.each_ref().map(|side| side.server.client())
+    }
+
+    /// One message of a stream that one side sent.
+    pub fn outcome(&mut self, side: usize, call: &Call, bytes: &[u8]) -> Outcome {
+        Outcome::of_message(call, bytes, &mut self.sides[side].names)
+    }
+
+    /// Compares what streams of both brought.
+    pub fn compare_stream<T: std::fmt::Debug + PartialEq>(&mut self, what: &str, expected: &T, found: &T) {
+        self.step += 1;
+        self.compare(what, expected, found);
     }
 
     fn compare<T: std::fmt::Debug + PartialEq>(&mut self, call: &str, expected: &T, found: &T) {

@@ -1,6 +1,9 @@
 //! One connection: it opens streams, keeps its side of flow control, answers SETTINGS and PINGs, and gathers
 //! what comes back for each stream. Blocking, one thread; many streams may be open at once.
 
+/// Calls of many messages.
+mod streaming;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -65,6 +68,8 @@ impl Answer {
 struct Stream {
     blocks: Vec<Vec<(String, String)>>,
     body: Vec<u8>,
+    /// Bytes of the body that were taken as messages.
+    read: usize,
     shape: Vec<&'static str>,
     end: Option<End>,
     /// What the server lets us send; may be negative (RFC 9113 §6.9.2).

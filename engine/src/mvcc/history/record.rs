@@ -243,6 +243,11 @@ impl<'a> Record<'a> {
         &self.bytes[HEADER..]
     }
 
+    /// The key, without reading what follows it.
+    pub fn key(&self) -> &'a [u8] {
+        wire::key_of(self.wire()).expect("a checked record holds the message we encoded")
+    }
+
     /// The fields of the wire form.
     pub fn fields(&self) -> wire::KeyValue<'a> {
         wire::KeyValue::parse(self.wire()).expect("a checked record holds the message we encoded")

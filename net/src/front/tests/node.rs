@@ -87,6 +87,8 @@ impl Node {
             storage_version: "3.6.0".into(),
             quota: 2 << 30,
             members: vec![member],
+            watch: engine::watch::Config::default(),
+            leader_grace: Duration::from_secs(3),
         };
         let front = Front::new(config);
         let (clients, held) = (Vec::new(), None);
@@ -171,24 +173,30 @@ impl Node {
         self.feed(client, &out);
     }
 
-    /// Ends the messages of a call.
+    /// The next message of a call, which is not the last.
+    pub fn say(&mut self, client: usize, stream: u32, request: &impl Message) {
+        self.push(client, stream, request, false);
+    }
+
+    /// The end of a call's messages.
     pub fn half_close(&mut self, client: usize, stream: u32) {
         let mut out = Vec::new();
         frame::put(&mut out, kind::DATA, flag::END_STREAM, stream, &[]);
         self.feed(client, &out);
     }
 
-    /// Takes the messages that came back so far.
+    /// The messages that came since the last look.
     pub fn messages<M: Message + Default>(&mut self, client: usize, stream: u32) -> Vec<M> {
-        let data = std::mem::take(&mut self.stream(client, stream).data);
-        let (mut rest, mut messages) = (&data[..], Vec::new());
-        while let Some((prefix, behind)) = rest.split_first_chunk::<5>() {
-            let len = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-            messages.push(M::decode(&behind[..len]).unwrap());
-            rest = &behind[len..];
+        let data = &mut self.stream(client, stream).data;
+        let (mut found, mut at) = (Vec::new(), 0);
+        while let Ok(grpc::frame::Parsed::Message { message, .. }) =
+            grpc::frame::parse(&data[at..], usize::MAX)
+        {
+            found.push(M::decode(message).unwrap());
+            at += grpc::frame::PREFIX_LEN + message.len();
         }
-        assert!(rest.is_empty(), "a message is cut short");
-        messages
+        data.drain(..at);
+        found
     }
 
     /// Resets a call.
@@ -207,6 +215,14 @@ impl Node {
     /// Stops or resumes granting windows.
     pub fn grant(&mut self, client: usize, grants: bool) {
         self.clients[client].grants = grants;
+    }
+
+    /// Grants windows to the connection and one of its streams.
+    pub fn open_windows(&mut self, client: usize, stream: u32, bytes: u32) {
+        let mut out = Vec::new();
+        frame::put(&mut out, kind::WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes());
+        frame::put(&mut out, kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+        self.feed(client, &out);
     }
 
     /// Lets the log's writes wait, or go on.
@@ -238,6 +254,7 @@ impl Node {
         let mut moved = front.has_slices();
         replica.turn(self.now).unwrap();
         front.run_slices(self.now, replica).unwrap();
+        front.run_watches(self.now, replica).unwrap();
         while let Some(event) = replica.poll_event() {
             front.on_event(self.now, event, replica).unwrap();
             moved = true;

@@ -59,8 +59,10 @@ impl World {
                 Err(Pause::Wrong(what)) => return Err(Stop::Violation(what)),
             }
         }
+        self.drain_watchers()?;
         let dump = reader.into_dump();
         self.judge.settle(&dump).map_err(Stop::Violation)?;
+        self.watching.settle(self.judge.model(), dump.compacted, true).map_err(Stop::Violation)?;
         self.trace.note(format_args!("revision {} compacted {}\n", dump.revision, dump.compacted));
         let oldest = dump.compacted.max(1);
         let mut revisions = vec![0, oldest, dump.revision];
@@ -71,6 +73,21 @@ impl World {
             self.judge.check_range(&range, &reply).map_err(Stop::Violation)?;
         }
         Ok(())
+    }
+
+    /// Lets every watcher read what there is.
+    fn drain_watchers(&mut self) -> Result<(), Stop> {
+        loop {
+            let now = self.now();
+            let Member { watches, replica, .. } = self.member.as_mut().expect("the process runs");
+            if self.watching.drain(now, watches, replica)?.map_err(Stop::Violation)? {
+                return Ok(());
+            }
+            self.pump()?;
+            if !self.step()? {
+                return Err(Stop::Violation("watchers wait and nothing is under way".into()));
+            }
+        }
     }
 
     /// One range, to its end, with nothing else going on.

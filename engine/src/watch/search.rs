@@ -1,0 +1,204 @@
+//! The events of one watcher, read from the history.
+//!
+//! A single key's events lie on the chain of its versions, so that nothing else is looked at, however much was written
+//! meanwhile; those of a range are found by looking at every record. Both go from one event to the next and keep
+//! nothing.
+
+use super::Filter;
+use super::keys::Keys;
+use crate::map::page::ReadPages;
+use crate::mvcc::Cold;
+use crate::mvcc::history::History;
+use crate::mvcc::history::record::Record;
+use crate::mvcc::view::View;
+use crate::mvcc::walk::Budget;
+use crate::seeded::{self, Bug};
+use crate::types::{Revision, Seq};
+
+/// What a search came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search<'a> {
+    /// The next record that concerns the watcher.
+    Found(Record<'a>),
+    /// There is none before this one; the budget is used up.
+    Stopped(Seq),
+    /// There is none.
+    End,
+}
+
+/// Looks for the first record of `keys` that `filter` keeps, from `at` on, up to `limit`.
+pub fn next<'a, R: ReadPages>(
+    view: &View<'a, R>,
+    keys: &Keys,
+    filter: Filter,
+    at: Seq,
+    limit: Seq,
+    budget: &mut Budget,
+) -> Result<Search<'a>, Cold> {
+    let mut at = at;
+    while at <= limit {
+        let found = match keys {
+            Keys::One(key) => match next_of_key(view, key, at, budget)? {
+                Some(record) if record.seq() <= limit => record,
+                _ => return Ok(Search::End),
+            },
+            Keys::Range(..) => match next_in_range(view.history, keys, at, limit, budget)? {
+                Search::Found(record) => record,
+                other => return Ok(other),
+            },
+        };
+        if filter.keeps(&found) {
+            return Ok(Search::Found(found));
+        }
+        at = Seq(found.seq().0 + 1);
+        if !budget.spend() {
+            return Ok(Search::Stopped(at));
+        }
+    }
+    Ok(Search::End)
+}
+
+/// The first version of a key from `at` on: down the chain from its newest, with jumps as far as they lead there.
+fn next_of_key<'a, R: ReadPages>(
+    view: &View<'a, R>,
+    key: &[u8],
+    at: Seq,
+    budget: &mut Budget,
+) -> Result<Option<Record<'a>>, Cold> {
+    let Some(newest) = view.index.get(key)?.filter(|newest| newest.seq >= at) else { return Ok(None) };
+    let mut found = view.history.record(newest.seq)?;
+    while let Some(record) = found {
+        budget.spend();
+        let older = match (record.jump(), record.prev()) {
+            (Some(jump), _) if jump >= at => jump,
+            (_, Some(prev)) if prev >= at => prev,
+            _ => break,
+        };
+        match view.history.record(older)? {
+            None => break,
+            older => found = older,
+        }
+    }
+    Ok(found)
+}
+
+fn next_in_range<'a>(
+    history: &'a History,
+    keys: &Keys,
+    at: Seq,
+    limit: Seq,
+    budget: &mut Budget,
+) -> Result<Search<'a>, Cold> {
+    for seq in (at.0..=limit.0).map(Seq) {
+        if !budget.spend() {
+            return Ok(Search::Stopped(seq));
+        }
+        match history.record(seq) {
+            // What was passed need not be passed again.
+            Err(_) if seq > at => return Ok(Search::Stopped(seq)),
+            Err(cold) => return Err(cold),
+            Ok(Some(record)) if keys.contain(record.key()) => return Ok(Search::Found(record)),
+            // What is not there was reclaimed: nobody who may still be told of it was waiting.
+            Ok(_) => {}
+        }
+    }
+    Ok(Search::End)
+}
+
+/// One change, with the version before its revision if that was asked for and is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// The change.
+    pub record: Record<'a>,
+    /// The value before.
+    pub prev: Option<Record<'a>>,
+}
+
+/// What comes next of [`Events`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// An event.
+    Event(Event<'a>),
+    /// The budget is used up.
+    More,
+    /// All were told.
+    End,
+    /// The history no longer has them; whoever was this slow has lost its place.
+    Lost,
+}
+
+/// Events to be sent together, by name: reading them again gives the same ones. Equal values name equal events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Events {
+    /// Of these keys; `None` if first and last are the only one.
+    pub(super) keys: Option<Keys>,
+    pub(super) filter: Filter,
+    pub(super) prev_kv: bool,
+    /// The next record to look at.
+    pub(super) at: Seq,
+    /// The last event.
+    pub(super) last: Seq,
+    /// Values before this revision are not told.
+    pub(super) compacted: Revision,
+}
+
+impl Events {
+    /// Reads the next event.
+    pub fn next<'a, R: ReadPages>(
+        &mut self,
+        view: &View<'a, R>,
+        budget: &mut Budget,
+    ) -> Result<Next<'a>, Cold> {
+        if self.at > self.last {
+            return Ok(Next::End);
+        }
+        let record = match &self.keys {
+            None => match view.history.record(self.at)? {
+                None => return Ok(Next::Lost),
+                Some(record) => record,
+            },
+            Some(keys) => match search(view, keys, self.filter, self.at, self.last, budget)? {
+                Search::Found(record) => record,
+                // The last event was there when it was named.
+                Search::End => return Ok(Next::Lost),
+                Search::Stopped(at) => {
+                    self.at = at;
+                    return Ok(Next::More);
+                }
+            },
+        };
+        let prev = if self.prev_kv { previous(view.history, &record, self.compacted)? } else { None };
+        self.at = Seq(record.seq().0 + 1);
+        Ok(Next::Event(Event { record, prev }))
+    }
+
+    /// A number that is often another one for other events.
+    pub fn number(&self) -> u64 {
+        self.last.0
+    }
+}
+
+use next as search;
+
+/// The value a key had before the revision of `record`: none for a creation, or if it is compacted.
+fn previous<'a>(
+    history: &'a History,
+    record: &Record<'a>,
+    compacted: Revision,
+) -> Result<Option<Record<'a>>, Cold> {
+    let main = record.main();
+    let created = !record.is_tombstone() && record.fields().create_revision == main.0;
+    if (created && !seeded::is(Bug::PrevOfCreation)) || main.0 - 1 < compacted.0 {
+        return Ok(None);
+    }
+    let mut at = record.prev();
+    while let Some(seq) = at {
+        let Some(prev) = history.record(seq)? else { return Ok(None) };
+        if prev.main() < main {
+            let existed = !prev.is_tombstone() || seeded::is(Bug::PrevOfCreation);
+            return Ok(existed.then_some(prev));
+        }
+        at = prev.prev();
+    }
+    Ok(None)
+}
