@@ -35,7 +35,7 @@ use crate::flags::Failure;
 use crate::logging::Logger;
 use crate::node::{BACKGROUND_THREADS, Disks, LogFiles, Node};
 use crate::notify::{self, State};
-use crate::pulse::Pulse;
+use crate::pulse::{self, Beat};
 use crate::signals::{Signal, Signals};
 use crate::url::{Scheme, Url};
 use crate::{bootstrap, datadir, version};
@@ -82,7 +82,7 @@ struct Prepared {
     cluster_id: u64,
     member_id: u64,
     listeners: Vec<(Url, Listener)>,
-    pulse: Pulse,
+    beat: Beat,
     /// Other members do not connect yet, but the ports are ours.
     peer_listeners: Vec<(Url, Listener)>,
 }
@@ -147,8 +147,7 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
     if !initialized {
         dir.commit(recorder.as_ref()).map_err(|error| refuse(error.to_string()))?;
     }
-    let pulse =
-        Pulse::start().map_err(|error| refuse(format!("no thread to watch the executor: {error}")))?;
+    let beat = pulse::start().map_err(|error| refuse(format!("no thread to watch the executor: {error}")))?;
     Ok(Prepared {
         opened,
         dir,
@@ -159,7 +158,7 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
         cluster_id,
         member_id,
         listeners,
-        pulse,
+        beat,
         peer_listeners,
     })
 }
@@ -273,7 +272,7 @@ async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepare
         cluster_id,
         member_id,
         listeners,
-        pulse,
+        beat,
         peer_listeners,
     } = prepared;
     let replica: Replica = opened.replica;
@@ -286,8 +285,7 @@ async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepare
     let node =
         Node::new(replica, Front::new(front_config(config, member_id)), log.clone(), log_files, disks, about);
     glommio::spawn_local(Rc::clone(&node).run_turns()).detach();
-    glommio::spawn_local(Rc::clone(&node).run_clock(pulse.beat())).detach();
-    glommio::spawn_local(pulse.listen()).detach();
+    glommio::spawn_local(Rc::clone(&node).run_clock(beat)).detach();
     node.ring();
     log.info(
         "starting etcd server",
