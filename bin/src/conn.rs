@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -19,23 +19,28 @@ use futures_io::{AsyncRead, AsyncWrite};
 use glommio::net::{TcpListener, TcpStream};
 use net::front::ConnId;
 use net::http::endpoints::Port;
+use net::http::pace::Pace;
+use net::http::sniff::{LINE_LEN_MAX, Protocol, sniff};
 use net::http::{io::Rewind, io::Stream, serve};
 
+use crate::complaints::{TOO_MANY_CONNECTIONS, UNKNOWN_PROTOCOL};
+use crate::guests::Paced;
 use crate::http::Checks;
 use crate::node::{Cores, Node};
 use crate::wake::{Wake, yield_once};
 
-/// What an HTTP/2 client says first; anything else is HTTP/1.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// A connection and how it is written.
 pub struct Conn {
     id: ConnId,
+    /// Who it is; none where the transport has no addresses.
+    pub remote: Option<SocketAddr>,
     stream: RefCell<TcpStream>,
     /// A task waits for the socket to take more.
     blocked: Cell<bool>,
     /// The connection ends once its output has gone.
     finished: Cell<bool>,
+    /// Both directions are closed.
+    shut: Cell<bool>,
     /// Output has gone: input that was refused may be taken now.
     resume: Wake,
     /// When it must hear of time, as listed by the node.
@@ -48,10 +53,16 @@ pub async fn accept(node: Rc<Node>, listener: TcpListener, port: Rc<Port>) {
         match listener.accept().await {
             Ok(stream) if node.draining.get() => drop(stream),
             Ok(stream) => {
+                let remote = stream.peer_addr().ok();
+                let Some(place) = node.guests.place() else {
+                    node.complain(TOO_MANY_CONNECTIONS, remote);
+                    continue;
+                };
                 let (node, port) = (Rc::clone(&node), Rc::clone(&port));
                 glommio::spawn_local(async move {
                     // Errors are the client's: it vanished or spoke nonsense, and it was told so.
-                    let _ = serve_stream(node, stream, port).await;
+                    let _ = serve_stream(node, stream, remote, port).await;
+                    drop(place);
                 })
                 .detach();
             }
@@ -72,32 +83,68 @@ pub async fn turn_away(listener: TcpListener) {
     }
 }
 
-async fn serve_stream(node: Rc<Node>, mut stream: TcpStream, port: Rc<Port>) -> io::Result<()> {
+async fn serve_stream(
+    node: Rc<Node>,
+    mut stream: TcpStream,
+    remote: Option<SocketAddr>,
+    port: Rc<Port>,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let guest = node.guests.welcome(Instant::now(), remote);
     let mut head = Vec::new();
-    while head.len() < PREFACE.len() && PREFACE.starts_with(&head) {
-        let mut chunk = [0; 4096];
-        match poll_fn(|context| Pin::new(&mut stream).poll_read(context, &mut chunk)).await? {
-            0 => return Ok(()),
-            len => head.extend_from_slice(&chunk[..len]),
+    // Without an outcome, the guest was overdue.
+    match guest.in_time(read_head(&mut stream, &mut head)).await.transpose()? {
+        None | Some(Protocol::Open) => Ok(()),
+        Some(Protocol::Unknown) => {
+            node.complain(UNKNOWN_PROTOCOL, remote);
+            Ok(())
+        }
+        Some(Protocol::Http2) => {
+            drop(guest);
+            serve_http2(node, stream, remote, head).await
+        }
+        Some(Protocol::Http1) => {
+            guest.pace(Pace::on_recognised);
+            let stream = Paced { stream, guest: Rc::clone(&guest) };
+            let io = Rewind::new(Bytes::from(head), Stream(stream));
+            let on_request = || guest.pace(|pace| pace.on_request(Instant::now()));
+            let checks = Checks { node };
+            let served = serve::serve(io, &port, &checks, on_request);
+            guest.in_time(served).await.transpose().map_err(io::Error::other)?;
+            Ok(())
         }
     }
-    if head.starts_with(PREFACE) {
-        return serve_http2(node, stream, head).await;
-    }
-    let io = Rewind::new(Bytes::from(head), Stream(stream));
-    serve::serve(io, &port, &Checks { node }).await.map_err(io::Error::other)
 }
 
-async fn serve_http2(node: Rc<Node>, stream: TcpStream, head: Vec<u8>) -> io::Result<()> {
+/// Reads into `head` until it says what the connection speaks; `Open` if it closes before.
+async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Protocol> {
+    loop {
+        let mut chunk = [0; LINE_LEN_MAX];
+        let len = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut chunk)).await?;
+        head.extend_from_slice(&chunk[..len]);
+        let protocol = sniff(head);
+        if protocol != Protocol::Open || len == 0 {
+            return Ok(protocol);
+        }
+    }
+}
+
+async fn serve_http2(
+    node: Rc<Node>,
+    stream: TcpStream,
+    remote: Option<SocketAddr>,
+    head: Vec<u8>,
+) -> io::Result<()> {
     let conn = {
         let mut cores = node.cores.borrow_mut();
         let id = cores.front.accept(Instant::now());
         let conn = Rc::new(Conn {
             id,
+            remote,
             stream: RefCell::new(stream),
             blocked: Cell::new(false),
             finished: Cell::new(false),
+            shut: Cell::new(false),
             resume: Wake::default(),
             timer: Cell::new(None),
         });
@@ -119,6 +166,9 @@ impl Conn {
             if !taken {
                 // Too much output waits; what was read stays until some of it has gone.
                 self.resume.wait().await;
+                if self.shut.get() {
+                    return Ok(());
+                }
                 taken = self.handle(node, &mut rest, 0)?;
                 continue;
             }
@@ -153,10 +203,14 @@ impl Conn {
         // Usually nothing is left, and this allocates nothing.
         *rest = input.to_vec();
         let wants_input = front.wants_input(self.id);
+        if let Some(limit) = front.take_limit(self.id) {
+            node.complain(limit, self.remote);
+        }
         node.ring();
         match handled {
             Err(fatal) => node.end_with(&fatal),
             Ok(Err(error)) => {
+                node.complain(error.text, self.remote);
                 // The client is told why, if its socket takes it now.
                 let _ = self.send(&mut Context::from_waker(Waker::noop()), &mut cores);
                 Err(io::Error::other(error.to_string()))
@@ -222,14 +276,19 @@ impl Conn {
         node.ring();
     }
 
-    /// Ends the connection as soon as its output has gone.
+    /// Ends the connection as soon as its output has gone, or at once if the peer does not take it.
     pub fn finish(&self) {
         self.finished.set(true);
+        if self.blocked.get() {
+            self.shut();
+        }
     }
 
     /// Closes both directions: the reader wakes up to the end of its stream.
     fn shut(&self) {
         self.finished.set(true);
+        self.shut.set(true);
+        self.resume.ring();
         let stream = self.stream.borrow();
         let shutdown = pin!(stream.shutdown(Shutdown::Both));
         // It never waits; an error means that the peer was faster.

@@ -61,4 +61,13 @@ impl serve::Node for Checks {
     async fn linearizable_read(&self) -> Result<(), ApiError> {
         self.node.read_outside().await
     }
+
+    fn on_answered(&self, path: &str, status: u16) {
+        let metrics = &self.node.metrics;
+        match (path, status) {
+            ("/health", 200) => metrics.health_success.inc(),
+            ("/health", 503) => metrics.health_failures.inc(),
+            _ => {}
+        }
+    }
 }

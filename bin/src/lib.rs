@@ -45,6 +45,15 @@ mod pulse;
 // The state core's loop.
 pub mod node;
 
+// Lines about clients that a limit turned away.
+mod complaints;
+
+// Lines about requests that took long.
+mod slow;
+
+// Connections without HTTP/2, and how many there may be of all.
+mod guests;
+
 // One client connection.
 pub mod conn;
 

@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -21,12 +22,19 @@ use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
 use glommio::sync::Semaphore;
+use net::api::route::ROUTES;
 use net::front::{ConnId, Front};
+use net::h2::abuse;
+use net::http::pace;
+use tuning::probe::limits::open_files;
 
+use crate::complaints::Complaints;
 use crate::conn::Conn;
+use crate::guests::Guests;
 use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pulse::Beat;
+use crate::slow::Slowness;
 use crate::wake::{Wake, yield_once};
 
 /// Time is looked at least this often, so a deadline that is set meanwhile is at most this late.
@@ -62,6 +70,9 @@ pub struct Node {
     outside: RefCell<HashMap<u64, Rc<OutsideRead>>>,
     next_outside: Cell<u64>,
     pub(crate) draining: Cell<bool>,
+    pub(crate) guests: Rc<Guests>,
+    complaints: RefCell<Complaints>,
+    slowness: Slowness,
 }
 
 /// The pure cores and who is connected.
@@ -153,6 +164,9 @@ impl Node {
             outside: RefCell::default(),
             next_outside: Cell::new(0),
             draining: Cell::new(false),
+            guests: Rc::new(Guests::new(open_files().unwrap_or(u64::MAX))),
+            complaints: RefCell::default(),
+            slowness: Slowness::default(),
         })
     }
 
@@ -167,9 +181,11 @@ impl Node {
             self.wake.wait().await;
             // Whatever is ready now joins this turn's batch.
             yield_once().await;
-            if let Err(fatal) = self.turn() {
+            let now = Instant::now();
+            if let Err(fatal) = self.turn(now) {
                 self.end_with(&fatal);
             }
+            self.log_slow(now);
         }
     }
 
@@ -187,13 +203,18 @@ impl Node {
                 self.ring();
             }
             self.expire_connections(now);
+            self.guests.look(now, |reason, remote| {
+                if reason != pace::IDLE {
+                    self.complain(reason, remote);
+                }
+            });
         }
     }
 
-    fn turn(self: &Rc<Node>) -> Result<(), Fatal> {
-        let now = Instant::now();
+    fn turn(self: &Rc<Node>, now: Instant) -> Result<(), Fatal> {
         let mut cores = self.cores.borrow_mut();
-        let Cores { replica, front, .. } = &mut *cores;
+        let Cores { replica, front, conns, .. } = &mut *cores;
+        front.begin_turn(now);
         replica.turn(now)?;
         front.run_slices(now, replica)?;
         front.run_watches(now, replica)?;
@@ -212,6 +233,12 @@ impl Node {
         }
         if replica.has_more() || front.has_slices() {
             self.ring();
+        }
+        while let Some(conn) = front.poll_ended() {
+            if let Some(connection) = conns.get(&conn) {
+                self.complain(abuse::MEMORY_FULL_ALL, connection.remote);
+                connection.finish();
+            }
         }
         let mut dirty = Vec::new();
         while let Some(conn) = front.poll_dirty() {
@@ -251,10 +278,36 @@ impl Node {
             cores.timers.remove(&key);
             let Some(connection) = cores.conns.get(&conn).cloned() else { continue };
             connection.timer.set(None);
-            if cores.front.handle_timeout(now, conn).is_err() {
+            if let Err(error) = cores.front.handle_timeout(now, conn) {
+                self.complain(error.text, connection.remote);
                 connection.finish();
             }
+            if let Some(limit) = cores.front.take_limit(conn) {
+                self.complain(limit, connection.remote);
+            }
             self.ring();
+        }
+    }
+
+    /// A client met a limit.
+    pub(crate) fn complain(&self, limit: &'static str, remote: Option<SocketAddr>) {
+        self.complaints.borrow_mut().log(&self.log, Instant::now(), limit, remote);
+    }
+
+    /// Warns of requests that take longer than these.
+    pub fn warn_of_slow(&self, apply: Duration, unary: Duration) {
+        self.cores.borrow().front.tally().warn_above(self.slowness.set(apply, unary));
+    }
+
+    /// Logs the requests that were answered late in a turn that began at `begun`.
+    fn log_slow(&self, begun: Instant) {
+        let now = Instant::now();
+        self.slowness.on_turn(now, now - begun);
+        let cores = self.cores.borrow();
+        while let Some(slow) = cores.front.tally().poll_slow() {
+            if self.slowness.log(&self.log, now, &slow) {
+                self.metrics.slow_apply.inc();
+            }
         }
     }
 
@@ -295,22 +348,32 @@ impl Node {
         let started = Instant::now();
         let is_block = token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. });
         if let (true, LogFiles::Direct(files)) = (is_block, &self.log_files) {
+            let len = written_bytes(&op);
             let outcome = files.run(op).await;
-            self.metrics.wal_fsync.observe_duration(started.elapsed());
+            self.on_log_written(started, len);
             return outcome;
         }
         if let (LogFiles::Direct(files), Op::Rename { .. } | Op::Remove { .. }) = (&self.log_files, &op) {
             files.forget(op.file());
         }
-        let disks = self.disks.clone();
+        let (disks, len) = (self.disks.clone(), written_bytes(&op));
         let outcome = match op {
             Op::Read { .. } => self.in_background_cold(move || disks.with(|disk| disk.run(op))).await,
             _ => in_background(move || disks.with(|disk| disk.run(op))).await,
         };
         if is_block {
-            self.metrics.wal_fsync.observe_duration(started.elapsed());
+            self.on_log_written(started, len);
         }
         outcome
+    }
+
+    /// A block of the log is durable.
+    fn on_log_written(&self, started: Instant, len: usize) {
+        let now = Instant::now();
+        let took = now - started;
+        self.metrics.wal_fsync.observe_duration(took);
+        self.metrics.wal_write_bytes.add(len as f64);
+        self.slowness.on_log_write(now, took);
     }
 
     /// A read of something cold. Cold reads wait for each other, and never take all threads: a disk that is slow to read
@@ -379,6 +442,24 @@ impl Node {
         m.slow_watchers.set(watches.behind as f64);
         m.pending_events.set(watches.queued as f64);
         m.events.add(events - m.events.count());
+        // Without a quota there is nothing to alert on.
+        if cores.front.quota() > 0 {
+            m.quota_backend_bytes.set(cores.front.quota() as f64);
+        }
+        let operations = cores.front.operations();
+        m.ranges.set(operations.ranges);
+        m.puts.set(operations.puts);
+        m.deletes.set(operations.deletes);
+        m.txns.set(operations.txns);
+        let tally = cores.front.tally();
+        let (received, sent) = tally.bytes();
+        m.client_received_bytes.set(received);
+        m.client_sent_bytes.set(sent);
+        for (route, counts) in ROUTES.iter().zip(tally.counts()) {
+            if let Some(row) = m.grpc.index_of(route.path) {
+                m.grpc.at(row).set(&counts);
+            }
+        }
     }
 
     /// Stops taking requests, lets those under way finish, and writes everything down.
@@ -413,6 +494,10 @@ impl Node {
             &[("error", &fatal.to_string())],
         )
     }
+}
+
+fn written_bytes(op: &Op) -> usize {
+    if let Op::Write { data, .. } = op { data.len() } else { 0 }
 }
 
 /// One receive takes at most this.

@@ -104,6 +104,7 @@ fn start(config: &Config, log: &Logger) -> Result<Signal, Failure> {
 }
 
 fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
+    tuning::probe::limits::raise_open_files();
     tuning::probe::limits::check_open_files(tuning::probe::limits::open_files()).map_err(|o| refuse(o.0))?;
     let inspection = datadir::inspect(&config.data_dir).map_err(|error| refuse(error.to_string()))?;
     for stranger in &inspection.strangers {
@@ -284,6 +285,7 @@ async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepare
     let about = crate::metrics::about(config, member_id);
     let node =
         Node::new(replica, Front::new(front_config(config, member_id)), log.clone(), log_files, disks, about);
+    node.warn_of_slow(config.warning_apply_duration, config.warning_unary_request_duration);
     glommio::spawn_local(Rc::clone(&node).run_turns()).detach();
     glommio::spawn_local(Rc::clone(&node).run_clock(beat)).detach();
     node.ring();

@@ -46,6 +46,8 @@ pub mod apply;
 
 // Who is told of which change: cursors into the history.
 pub mod watch;
+// The store as a file that etcd's tools accept.
+pub mod snapshot;
 
 // One member, without input or output.
 pub mod replica;

@@ -6,12 +6,19 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
+use std::time::Duration;
 
 use glommio::net::{TcpListener, UnixStream};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted: what Go takes from `net.core.somaxconn` on current kernels.
 const BACKLOG: i32 = 4096;
+
+/// Go's defaults for accepted connections.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(15))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(9);
 
 /// A bound and listening socket, not yet of any executor.
 #[derive(Debug)]
@@ -25,6 +32,8 @@ impl Listener {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(reuse_port)?;
+        // Connections inherit it. A client that vanished is found by the kernel, long before our own PING.
+        socket.set_tcp_keepalive(&KEEPALIVE)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;

@@ -2,8 +2,10 @@
 
 mod support;
 
-use net::grpc::{Code, Status};
+use net::grpc::{Code, Server, Status, Tally};
+use net::h2::abuse;
 use net::h2::frame::{flag, kind};
+use std::rc::Rc;
 use std::time::Duration;
 use support::*;
 
@@ -46,6 +48,72 @@ fn the_bytes_of_an_answer() {
         &[0, 0, 2, 1, 5, 0, 0, 0, 3, 0xbf, 0xbe],
     ];
     assert_eq!(client.server.output(), expected.concat());
+}
+
+#[test]
+fn a_message_must_be_complete_in_time() {
+    let mut client = Client::new();
+    let message = grpc(b"slow");
+    for (stream, sent) in [(1, &message[..]), (3, &message[..6]), (5, &message[..0])] {
+        let head = client.headers(stream, "/t.T/Hold", &[], 0);
+        client.feed(&[head, data(stream, sent, 0)].concat());
+    }
+    let chat = client.headers(7, "/t.T/Chat", &[], 0);
+    client.feed(&chat);
+    client.lines.clear();
+    // A byte now and then is not enough; and a stream of messages may be silent for ever.
+    client.wait(abuse::MESSAGE_TIME_MAX / 2);
+    client.feed(&data(3, &message[6..7], 0));
+    client.wait(abuse::MESSAGE_TIME_MAX / 2);
+    let late = "200, content-type=application/grpc, grpc-status=4, grpc-message=message timeout end";
+    client.expect(&[&format!("< headers 3 :status={late}"), &format!("< headers 5 :status={late}")]);
+    assert_eq!(client.server.take_limit(), Some(abuse::MESSAGE_LATE));
+}
+
+#[test]
+fn calls_are_counted_however_they_end() {
+    let mut client = Client::new();
+    let tally = Rc::new(Tally::default());
+    client.server = Server::counting(config(), client.now, Rc::clone(&tally));
+    client.feed(&hello());
+    let mut bytes = client.call(1, "/t.T/Echo", &[], b"four");
+    bytes.extend(client.call(3, "/t.T/Hold", &[], b""));
+    bytes.extend(reset(3));
+    bytes.extend(client.headers(5, "/t.T/Chat", &[], 0));
+    bytes.extend(data(5, &[grpc(b"ab"), grpc(b"c")].concat(), 0));
+    // Neither is known to the layer above: no message, no such method.
+    bytes.extend(client.call(7, "/t.T/Nope", &[], b""));
+    bytes.extend([client.headers(9, "/t.T/Echo", &[], 0), data(9, &[], flag::END_STREAM)].concat());
+    client.feed(&bytes);
+    client.server.on_closed();
+    let (ok, cancelled) = (Code::Ok as usize, Code::Canceled as usize);
+    let counts = tally.counts();
+    let row = |method: usize| {
+        let counts = &counts[method];
+        let handled: u64 = counts.handled.iter().sum();
+        assert_eq!(handled, counts.started, "{counts:?}");
+        (counts.started, counts.received, counts.sent, counts.handled[ok], counts.handled[cancelled])
+    };
+    assert_eq!((row(0), row(1), row(3)), ((1, 1, 1, 1, 0), (1, 1, 0, 0, 1), (1, 2, 2, 0, 1)));
+    assert_eq!(tally.bytes(), (7, 7));
+}
+
+#[test]
+fn a_person_gets_a_text() {
+    let mut client = Client::new();
+    let head = client.headers(1, "/health", &[(":method", "GET"), ("content-type", "")], flag::END_STREAM);
+    client.feed(&head);
+    let lines = client.transcript();
+    assert!(
+        lines.starts_with("< headers 1 :status=415, content-type=text/plain; charset=utf-8\n< data 1 "),
+        "{lines}"
+    );
+    assert!(
+        lines
+            .contains("\n< headers 1 grpc-status=3, grpc-message=invalid gRPC request content-type \"\" end"),
+        "{lines}"
+    );
+    assert!(client.body.ends_with(b"\n") && client.body.is_ascii());
 }
 
 #[test]

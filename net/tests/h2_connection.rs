@@ -126,6 +126,69 @@ fn floods_end_the_connection() {
 }
 
 #[test]
+fn frames_for_streams_that_are_gone_are_no_work() {
+    let mut client = Client::new();
+    let mut bytes = client.call(1, "/t.T/Echo", &[], b"");
+    for _ in 0..1100 {
+        bytes.extend(data(1, b"x", 0));
+    }
+    client.feed(&bytes);
+    // The first one is a stream error, for the stream was closed in good order; that resets it.
+    assert_eq!(client.error.unwrap().text, "too_many_idle_frames");
+    let mut client = Client::new();
+    let head = client.headers(1, "/t.T/Hold", &[], 0);
+    client.feed(&[head, window(1, 0)].concat());
+    assert!(client.error.is_none());
+    client.feed(&data(1, b"x", 0).repeat(1100));
+    assert_eq!(client.error.unwrap().text, "too_many_idle_frames");
+}
+
+#[test]
+fn a_client_that_ignores_the_stream_limit_is_ended() {
+    let mut limited = config();
+    limited.http.max_concurrent_streams = Some(1);
+    let mut client = Client::with(limited);
+    client.feed(&hello());
+    let mut at_limit = 0;
+    for n in 0..=abuse::REFUSED_COUNT_MAX {
+        let head = client.headers(2 * n + 1, "/t.T/Hold", &[], 0);
+        client.feed(&head);
+        at_limit += u32::from(client.server.take_limit() == Some(abuse::TOO_MANY_STREAMS));
+        assert!(client.error.is_none());
+    }
+    assert_eq!(at_limit, abuse::REFUSED_COUNT_MAX);
+    let head = client.headers(2 * abuse::REFUSED_COUNT_MAX + 3, "/t.T/Hold", &[], 0);
+    client.feed(&head);
+    assert_eq!(client.error.unwrap().text, "too_many_refused_streams");
+}
+
+#[test]
+fn every_limit_has_a_cure() {
+    let unknown = abuse::cure("some protocol error");
+    for limit in [
+        "too_many_resets",
+        "too_many_pings",
+        "too_many_settings",
+        "too_many_idle_frames",
+        "too_many_window_updates",
+        "too_many_continuations",
+        "too_many_refused_streams",
+        "header block too large",
+        "handshake timeout",
+        "header timeout",
+        "write stalled",
+        "keepalive timeout",
+        abuse::HEADERS_TOO_LARGE,
+        abuse::TOO_MANY_STREAMS,
+        abuse::MEMORY_FULL,
+        abuse::MEMORY_FULL_ALL,
+        abuse::MESSAGE_LATE,
+    ] {
+        assert_ne!(abuse::cure(limit), unknown, "{limit}");
+    }
+}
+
+#[test]
 fn ending_a_thousand_old_calls_at_once_is_no_flood() {
     let mut client = Client::new();
     for n in 0..1000 {
@@ -153,6 +216,7 @@ fn a_header_list_too_large_resets_and_nine_kilobytes_do_not() {
     block.extend([0xbe; 100]);
     client.feed(&raw(kind::HEADERS, flag::END_HEADERS, 3, &block));
     client.expect(&["< reset 3 code 6"]);
+    assert_eq!(client.server.take_limit(), Some(abuse::HEADERS_TOO_LARGE));
 }
 
 #[test]

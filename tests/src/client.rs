@@ -76,6 +76,11 @@ impl Client {
         self.call("/etcdserverpb.Maintenance/Alarm", request)
     }
 
+    /// Maintenance.HashKV, 0 for the newest revision.
+    pub fn hash_kv(&mut self, revision: i64) -> Reply<pb::HashKvResponse> {
+        self.call("/etcdserverpb.Maintenance/HashKV", &pb::HashKvRequest { revision })
+    }
+
     /// Maintenance.Status.
     pub fn status(&mut self) -> Reply<pb::StatusResponse> {
         self.call("/etcdserverpb.Maintenance/Status", &pb::StatusRequest {})

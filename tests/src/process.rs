@@ -19,6 +19,8 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
+/// The way out: snapshots that etcd serves.
+pub mod snapshot;
 /// Watchers under load.
 pub mod watch;
 
@@ -33,6 +35,12 @@ pub mod hostile;
 
 /// Command lines and probes of Kubernetes.
 pub mod kubernetes;
+
+/// Floods and slow clients beside honest ones.
+pub mod floods;
+
+/// HTTP/2 by the book.
+pub mod h2spec;
 
 /// Command lines, signals and directories.
 pub mod flags;

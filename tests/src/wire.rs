@@ -6,6 +6,6 @@ mod conn;
 mod frame;
 mod grpc;
 
-pub use conn::{ANSWER_MAX, Answer, Conn, End, StreamId};
+pub use conn::{ANSWER_MAX, Answer, Conn, End, PREFACE, StreamId, header_frames};
 pub use frame::{Frame, FrameKind, flag};
 pub use grpc::{Message, Request, Status, compress, frame_message, messages};

@@ -60,6 +60,7 @@ fn against_etcd() -> bool {
     };
     let etcd = root().join("tests/borrowed/bin/etcd36/etcd").display().to_string();
     let ready = Step::new("get etcd", "bash", ["tests/borrowed/get-etcd.sh"]).run()
+        && Step::new("get h2spec", "bash", ["tests/borrowed/get-h2spec.sh"]).run()
         && Step::cargo("build", ["build", "--package", "kontiki"]).run()
         // The judge is judged first: etcd must equal etcd.
         && diff("cases", &["--subject", &etcd]);
@@ -69,7 +70,12 @@ fn against_etcd() -> bool {
     let process = |what: &str| rig("process", "kontiki-tests", "process", &[what.to_owned()]).run();
     diff("cases", &[])
         && diff("generated", &["--cases", GENERATED_CALLS])
-        && ["flags", "hostile", "kill9", "copies", "power", "stall", "race"].into_iter().all(process)
+        && [
+            "flags", "hostile", "h2spec", "floods", "kill9", "copies", "power", "stall", "watch", "snapshot",
+            "race",
+        ]
+        .into_iter()
+        .all(process)
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
         && Step::new("etcd-common", "bash", ["tests/borrowed/etcd-common/run.sh", "target/debug/kontiki"])
             .run()

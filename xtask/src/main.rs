@@ -16,8 +16,8 @@ usage: cargo xtask COMMAND
   tidy                the house rules that a machine can check
   sim [...]           a member in a simulated world, under every kind of fault; sim -h lists its options
   diff [...]          real etcd and the server call by call; diff -h lists its options
-  process WHAT [...]  kill9, copies, power, stall, start, race, flags, kubernetes or hostile: the server as a process
-  borrowed SUITE [...]  kubernetes, etcd-common or envtest: suites of others, that need Go; see tests/README.md
+  process WHAT [...]  the server as a process; process -h lists what there is to check
+  borrowed SUITE      kubernetes, etcd-common or envtest: suites of others, which need Go; see tests/README.md
   bench [--quick]     the server and real etcd by turns on one disk";
 
 /// In `tests/borrowed`.

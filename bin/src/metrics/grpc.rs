@@ -5,6 +5,8 @@
 
 use std::cell::Cell;
 
+use net::grpc::tally::Counts;
+
 use super::render::{Kind, Snapshot};
 use super::value::Counter;
 
@@ -100,6 +102,16 @@ pub struct Method {
 }
 
 impl Method {
+    /// Takes over what the gRPC layer has counted.
+    pub fn set(&self, counts: &Counts) {
+        self.started.set(counts.started);
+        self.received.set(counts.received);
+        self.sent.set(counts.sent);
+        for (cell, count) in self.handled.iter().zip(counts.handled) {
+            cell.set(count);
+        }
+    }
+
     /// Counts a call that ended with status `code`; codes gRPC does not have count as Unknown.
     pub fn handled(&self, code: u32) {
         let code = usize::try_from(code).ok().filter(|code| *code < GRPC_CODES.len()).unwrap_or(UNKNOWN);

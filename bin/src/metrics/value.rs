@@ -28,6 +28,11 @@ impl Counter {
         self.0.set(self.0.get() + count);
     }
 
+    /// Takes a count over that somebody else keeps.
+    pub fn set(&self, count: u64) {
+        self.0.set(count);
+    }
+
     /// The count so far.
     pub fn count(&self) -> u64 {
         self.0.get()

@@ -22,6 +22,15 @@ pub mod walk;
 // A range, from request to list of records.
 pub mod range;
 
+// Each key's newest version at a revision, as a set of records.
+pub mod survivors;
+
+// The rows that etcd would hold, in its order.
+pub mod rows;
+
+// The hash of those rows, and what is kept of compactions.
+pub mod hash;
+
 // The version being built and the one readers see.
 pub mod store;
 
@@ -36,6 +45,8 @@ pub enum Cold {
     Record(crate::types::Seq),
     /// The table of the history chunk that begins with this record.
     Table(crate::types::Seq),
+    /// All of the history chunk that begins with this record.
+    Chunk(crate::types::Seq),
     /// Stored bytes are not what was written; the text names file and offset. The process must end.
     Damaged(String),
 }

@@ -44,6 +44,8 @@ pub struct Store<W> {
     subs: u32,
     /// Finished history chunks whose rows are not in the index yet.
     rows: Vec<ChunkInfo>,
+    /// Compactions since [`Store::take_compactions`], each with the one before it.
+    compactions: Vec<(Revision, Revision)>,
     alarms: BTreeSet<(u64, AlarmKind)>,
     published: (Root, State),
 }
@@ -58,7 +60,8 @@ impl<W: WritePages> Store<W> {
     ) -> Store<W> {
         assert_eq!(history.last_main(), state.revision, "history and index are of one checkpoint");
         let published = (index.root(), state);
-        Store { index, history, building: state, subs: 0, rows: Vec::new(), alarms, published }
+        let (rows, compactions) = (Vec::new(), Vec::new());
+        Store { index, history, building: state, subs: 0, rows, compactions, alarms, published }
     }
 
     /// What readers see.
@@ -196,6 +199,12 @@ impl<W: WritePages> Store<W> {
             "compacting {revision} of {compacted}..={current}"
         );
         self.building.compacted = revision;
+        self.compactions.push((compacted, revision));
+    }
+
+    /// Compactions since the last call, each behind the one before it.
+    pub fn take_compactions(&mut self) -> Vec<(Revision, Revision)> {
+        std::mem::take(&mut self.compactions)
     }
 
     /// The compaction revision of the version being built.

@@ -38,6 +38,11 @@ impl Budget {
         self.0 = self.0.saturating_sub(1);
         left
     }
+
+    /// Spends what `bytes` cost that are looked at one by one: a KiB as much as a key.
+    pub fn charge(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub(u32::try_from(bytes >> 10).unwrap_or(u32::MAX));
+    }
 }
 
 /// The scan.

@@ -79,9 +79,10 @@ impl Replica {
         Ok(())
     }
 
-    /// Whether a turn left something behind: committed entries because its budget was used up, or leases to revoke.
+    /// Whether a turn left something behind: committed entries or hashes because its budget was used up, or leases to
+    /// revoke.
     pub fn has_more(&self) -> bool {
-        self.applies.has_work() || self.has_expired_leases()
+        self.applies.has_work() || self.has_expired_leases() || self.hashing.has_work()
     }
 
     /// Goes on with the entry in front; false if it must wait.
@@ -144,6 +145,9 @@ impl Replica {
                 self.store.history().next_seq().0,
             ];
             self.store.pages_mut().publish(root.page, tag);
+        }
+        for (before, revision) in self.store.take_compactions() {
+            self.hashing.push(before, revision);
         }
         self.applies.published = self.applies.applied;
         self.applies.last_at = Some(now);

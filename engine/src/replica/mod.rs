@@ -33,6 +33,9 @@ mod applying;
 // Reads that wait for an index.
 mod read;
 
+// Hashes that compactions leave.
+mod hashing;
+
 // Leases as clients ask for them, and their end.
 mod lease;
 
@@ -56,9 +59,10 @@ use crate::mvcc::walk::Budget;
 use crate::mvcc::{Cold, history};
 use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
 use crate::seeded::{self, Bug};
-use crate::wal::{self, WalFailure};
+use crate::wal::{self, EntryId, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
+use hashing::Hashing;
 use read::Reads;
 
 pub use checkpoint::CheckpointJob;
@@ -218,6 +222,7 @@ pub struct Replica {
     deadlines: VecDeque<(Instant, RequestId)>,
     applies: ApplyQueue,
     reads: Reads,
+    hashing: Hashing,
     lessor: Lessor,
     lease_ids: LeaseIds,
     checkpoints: Checkpoints,
@@ -287,6 +292,7 @@ impl Replica {
         self.propose_batch();
         self.pump_raft();
         self.apply(now)?;
+        self.advance_hashes()?;
         self.advance_checkpoint(now)?;
         // What was applied may release reads, and what raft learned of it may be written.
         self.pump_raft();
@@ -362,7 +368,7 @@ impl Replica {
         if let Some(from) = append.truncate_from {
             let keep = from.prev();
             let term = self.raft.term_at(keep).expect("the entry before a cut is in the log");
-            self.wal.push_truncate(position, wal::EntryId { index: keep.0, term: term.0 });
+            self.wal.push_truncate(position, EntryId { index: keep.0, term: term.0 });
         }
         let entries: Vec<wal::Entry> = append.entries.into_iter().map(log_entry).collect();
         self.logged_bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
@@ -427,6 +433,7 @@ impl Replica {
     fn warmed(&mut self) {
         self.reads.warmed(&mut self.events);
         self.applies.warmed();
+        self.hashing.warmed();
     }
 
     /// Memory was faulted in.
@@ -515,7 +522,7 @@ impl Replica {
                     Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
                 }
             },
-            Cold::Record(_) | Cold::Table(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Chunk(_) => {
                 self.store.history_mut().fetch(cold);
                 Ok(true)
             }
@@ -536,6 +543,11 @@ impl Replica {
     /// Raft's view of this member.
     pub fn raft(&self) -> &Raft {
         &self.raft
+    }
+
+    /// The last entry whose effect readers see.
+    pub fn published(&self) -> EntryId {
+        self.applies.published()
     }
 
     /// This member's id.

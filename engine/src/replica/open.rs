@@ -14,6 +14,7 @@ use raft::{
 
 use super::applying::ApplyQueue;
 use super::checkpoint::Checkpoints;
+use super::hashing::Hashing;
 use super::payload::{self, Payload};
 use super::read::Reads;
 use super::{Config, Replica};
@@ -118,6 +119,7 @@ pub fn open(
         deadlines: Default::default(),
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),
+        hashing: Hashing::default(),
         lessor: super::lease::lessor(&config, leases, now),
         lease_ids: LeaseIds::new(config.member, nonce),
         checkpoints: Checkpoints::new(applied),

@@ -89,6 +89,15 @@ impl Encoder {
         self.encoded_len
     }
 
+    /// Memory it holds, however long the answer is.
+    pub fn memory_bytes(&self) -> usize {
+        let lists = self.cuts.iter().map(|cut| {
+            let batch = if cut.walk.is_some() { WALK_COST_BYTES } else { 0 };
+            size_of::<Cut>() + batch + cut.seqs.capacity() * size_of::<Seq>()
+        });
+        size_of::<Encoder>() + self.skeleton.capacity() + lists.sum::<usize>()
+    }
+
     /// Bytes not handed out yet.
     pub fn remaining(&self) -> u64 {
         self.remaining
@@ -222,6 +231,9 @@ impl Prefix {
         &self.bytes[..self.len]
     }
 }
+
+/// What a walk may hold at any time: itself, and a batch.
+const WALK_COST_BYTES: usize = 9 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 //! encoded with the other applied answers (`encoder`).
 
 use engine::error::ApiError;
+use engine::mvcc::hash::KvHash;
 use engine::request::{Alarm, AlarmAction, AlarmKind};
 use prost::Message;
 
@@ -109,20 +110,10 @@ pub fn decode_hash_kv(message: &[u8]) -> Result<i64, Malformed> {
     pb::decode(message).map(|request: HashKvRequest| request.revision)
 }
 
-/// What `HashKV` tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvHash {
-    /// CRC-32C of the keys.
-    pub hash: u32,
-    /// The compaction it takes into account; -1 if there was none.
-    pub compact_revision: i64,
-    /// The revision up to which it goes.
-    pub hash_revision: i64,
-}
-
 /// Encodes the answer of `HashKV`.
 pub fn hash_kv(header: Header, answer: KvHash) -> Vec<u8> {
-    let KvHash { hash, compact_revision, hash_revision } = answer;
+    let KvHash { hash, compacted, revision } = answer;
+    let (compact_revision, hash_revision) = (compacted.0, revision.0);
     HashKvResponse { header: header.message(), hash, compact_revision, hash_revision }.encode_to_vec()
 }
 
@@ -219,7 +210,7 @@ mod tests {
     fn hashes() {
         assert_eq!(decode_hash_kv(b"\x08\x22"), Ok(34));
         // The second part is recorded from an empty etcd 3.6.16.
-        let answer = KvHash { hash: 1_084_519_789, compact_revision: -1, hash_revision: 1 };
+        let answer = KvHash { hash: 1_084_519_789, compacted: Revision(-1), revision: Revision(1) };
         let expected = b"\x0a\0\x10\xed\xea\x91\x85\x04\x18\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x20\x01";
         assert_eq!(hash_kv(Header::default(), answer), expected);
         assert_eq!(hash(Origin::default().at(Revision(5)), 9), b"\x0a\x02\x18\x05\x10\x09");

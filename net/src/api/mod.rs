@@ -36,6 +36,9 @@ pub mod watch;
 // Status, Alarm, Hash, HashKV, Defragment, MoveLeader.
 pub mod maintenance;
 
+// Snapshot.
+pub mod snapshot;
+
 // MemberList.
 pub mod cluster;
 

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use engine::apply::read_txn::ReadTxn;
 use engine::mvcc::Cold;
+use engine::mvcc::hash::HashTask;
 use engine::mvcc::range::{Progress, RangeTask};
 use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Fatal, Replica};
@@ -12,9 +13,11 @@ use engine::types::Seq;
 
 use super::lease::Listing;
 use super::serve::Served;
-use super::{Front, Place, Waiting};
+use super::{Front, Outgoing, Place, Waiting};
 use crate::api::encoder::{Encoder, Fill};
+use crate::api::maintenance;
 use crate::api::records::{self, RecordRef, Records};
+use crate::api::snapshot::{Next, Snapshot};
 use crate::grpc::{self, Status};
 use crate::slab::Key;
 
@@ -29,6 +32,9 @@ const SLICES_MAX: usize = 4;
 
 /// Keys the long answers of a connection may pass in one turn: with a filter, many are passed for each one sent.
 const WALK_BUDGET: Budget = Budget(4 * Budget::SLICE.0);
+
+/// What snapshots may do in one turn, in all: a few hundred KiB.
+const STREAM_BUDGET: Budget = Budget(512);
 
 /// A read in slices.
 #[derive(Debug)]
@@ -45,6 +51,10 @@ pub enum Work {
     Range(Box<RangeTask>),
     /// A transaction that only reads.
     Txn(Box<ReadTxn>),
+    /// A hash of all keys.
+    Hash(Box<HashTask>),
+    /// The length of a snapshot.
+    Count(Box<Snapshot>),
     /// The keys of a lease.
     Lease(Box<Listing>),
     /// A long answer whose walk used up its turn.
@@ -67,6 +77,7 @@ impl Records for Stored<'_> {
 impl Front {
     /// Runs a few slices, of each read in turn.
     pub fn run_slices(&mut self, now: Instant, replica: &mut Replica) -> Result<(), Fatal> {
+        self.stream_budget = STREAM_BUDGET;
         for _ in 0..self.tasks.len().min(SLICES_MAX) {
             let task = self.tasks.pop_front().expect("as many as there were");
             let place = task.place;
@@ -99,13 +110,31 @@ impl Front {
                 true => Progress::Done(Served::Message(listing.answer(now, replica))),
                 false => Progress::More,
             }),
+            Work::Hash(task) => {
+                let header = Front::origin(replica).at(task.current());
+                task.advance(&view, &mut budget)
+                    .map(|progress| progress.map(|hash| Served::Message(maintenance::hash_kv(header, hash))))
+            }
+            Work::Count(snapshot) => match snapshot.count(&view, &mut budget) {
+                Ok(Progress::Done(())) => {
+                    let Work::Count(snapshot) = task.work else { unreachable!("matched just now") };
+                    return self.settle(task.place, Served::Snapshot(snapshot), server, replica);
+                }
+                Ok(Progress::More) => Ok(Progress::More),
+                Err(cold) => Err(cold),
+            },
             Work::Resume => {
                 server.want_writable(task.place.call);
                 return Ok(());
             }
         };
         match progress {
-            Ok(Progress::Done(served)) => self.settle(task.place, served, server, replica),
+            Ok(Progress::Done(served)) => {
+                if let Served::Answer(answer) = &served {
+                    self.operations.count(answer);
+                }
+                self.settle(task.place, served, server, replica)
+            }
             Ok(Progress::More) => {
                 self.tasks.push_back(task);
                 Ok(())
@@ -128,10 +157,11 @@ impl Front {
         match Encoder::new(Front::origin(replica), answer, &Stored(replica)) {
             Ok(encoder) => {
                 server.begin_message(place.call, encoder.encoded_len());
+                server.charge(place.call, encoder.memory_bytes());
                 if encoder.remaining() == 0 {
                     server.finish(place.call, &Status::OK);
                 } else {
-                    self.answers.insert(place.key(), encoder);
+                    self.answers.insert(place.key(), Outgoing::Message(encoder));
                 }
                 Ok(())
             }
@@ -151,12 +181,18 @@ impl Front {
         let mut walk_budget = WALK_BUDGET;
         while let Some((call, room)) = server.poll_writable() {
             let place = Place { conn, call };
-            let Some(mut encoder) = self.answers.remove(&place.key()) else {
+            let Some(mut outgoing) = self.answers.remove(&place.key()) else {
                 self.fill_watch(place, room, server, replica)?;
                 continue;
             };
-            if !self.fill(place, &mut encoder, room, &mut walk_budget, server, replica)? {
-                self.answers.insert(place.key(), encoder);
+            let complete = match &mut outgoing {
+                Outgoing::Message(encoder) => {
+                    self.fill(place, encoder, room, &mut walk_budget, server, replica)?
+                }
+                Outgoing::Snapshot(snapshot) => self.stream(place, snapshot, room, server, replica)?,
+            };
+            if !complete {
+                self.answers.insert(place.key(), outgoing);
             }
         }
         Ok(())
@@ -206,6 +242,42 @@ impl Front {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    /// Sends messages of about `room` bytes, if they are at hand. True when the last one is sent.
+    fn stream(
+        &mut self,
+        place: Place,
+        snapshot: &mut Snapshot,
+        mut room: usize,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<bool, Fatal> {
+        loop {
+            match snapshot.next(&replica.view(), &mut self.stream_budget) {
+                Ok(Next::Message(message)) => {
+                    room = room.saturating_sub(message.len());
+                    server.send_message(place.call, |out| out.extend_from_slice(&message));
+                }
+                Ok(Next::Later) => {
+                    self.tasks.push_back(Task { place, work: Work::Resume });
+                    return Ok(false);
+                }
+                Ok(Next::End) => {
+                    server.finish(place.call, &Status::OK);
+                    return Ok(true);
+                }
+                Err(cold) => {
+                    let key = self.waiting.insert(Waiting::Stream(place));
+                    replica.fetch(&cold, CallId(key.to_u64()))?;
+                    return Ok(false);
+                }
+            }
+            if room == 0 {
+                server.want_writable(place.call);
+                return Ok(false);
             }
         }
     }

@@ -21,14 +21,23 @@ mod streams;
 
 // The stream that keeps leases alive.
 mod keep_alive;
+
 // Watch streams.
 mod watch;
 
+// How many operations of each kind there were.
+pub mod operations;
+
+// What all connections hold together.
+mod ledger;
+
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::error::ApiError;
+use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, Replica};
 
 use crate::api::Refusal;
@@ -36,11 +45,14 @@ use crate::api::cluster::Member;
 use crate::api::encoder::Encoder;
 use crate::api::header::Origin;
 use crate::api::route::{self, Kind, Method};
+use crate::api::snapshot::Snapshot;
 use crate::grpc;
 use crate::h2::ConnectionError;
 use crate::slab::{Key, Slab};
 use keep_alive::KeepAlive;
+use ledger::Ledger;
 use long::Task;
+use operations::Operations;
 use streams::Streamed;
 use watch::Watches;
 
@@ -88,6 +100,15 @@ enum Waiting {
     Outside(u64),
 }
 
+/// An answer on its way out.
+#[derive(Debug)]
+enum Outgoing {
+    /// One message.
+    Message(Encoder),
+    /// Many.
+    Snapshot(Box<Snapshot>),
+}
+
 /// Where an answer goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -107,6 +128,8 @@ struct Connection {
     server: grpc::Server,
     /// It is listed as dirty.
     dirty: bool,
+    /// What the ledger of all connections knows of it.
+    noted_bytes: usize,
 }
 
 /// All connections of one core.
@@ -118,7 +141,9 @@ pub struct Front {
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
     /// Answers on their way out.
-    answers: BTreeMap<(u64, u64), Encoder>,
+    answers: BTreeMap<(u64, u64), Outgoing>,
+    /// What is left of this turn for streams of messages.
+    stream_budget: Budget,
     /// Streams that keep leases alive.
     keep_alives: BTreeMap<(u64, u64), KeepAlive>,
     watches: Watches,
@@ -126,6 +151,9 @@ pub struct Front {
     /// Reads for others than gRPC clients that may go on now.
     outside: VecDeque<(u64, Result<(), ApiError>)>,
     scratch: Vec<u8>,
+    ledger: Ledger,
+    tally: Rc<grpc::Tally>,
+    operations: Operations,
 }
 
 impl Front {
@@ -138,17 +166,21 @@ impl Front {
             waiting: Slab::default(),
             tasks: VecDeque::new(),
             answers: BTreeMap::new(),
+            stream_budget: Budget(0),
             keep_alives: BTreeMap::new(),
             dirty: Vec::new(),
             outside: VecDeque::new(),
             scratch: Vec::new(),
+            ledger: Ledger::default(),
+            tally: Rc::default(),
+            operations: Operations::default(),
         }
     }
 
     /// A connection was accepted, and its first bytes say HTTP/2.
     pub fn accept(&mut self, now: Instant) -> ConnId {
-        let server = grpc::Server::new(self.config.grpc, now);
-        ConnId(self.conns.insert(Connection { server, dirty: false }))
+        let server = grpc::Server::counting(self.config.grpc, now, Rc::clone(&self.tally));
+        ConnId(self.conns.insert(Connection { server, dirty: false, noted_bytes: 0 }))
     }
 
     /// Takes what it can of `input`; see [`grpc::Server`] for what may be left.
@@ -161,6 +193,7 @@ impl Front {
         input: &mut &[u8],
         replica: &mut Replica,
     ) -> Result<Result<(), ConnectionError>, Fatal> {
+        self.tally.advance(now);
         let Some(mut connection) = self.take(conn) else { return Ok(Ok(())) };
         let outcome = self.poll_events(now, conn, &mut connection, input, replica);
         self.put_back(conn, connection);
@@ -216,6 +249,37 @@ impl Front {
         }
     }
 
+    /// The limit that turned something of the connection's away since this was last asked, by its name in
+    /// [`abuse`](crate::h2::abuse).
+    pub fn take_limit(&mut self, conn: ConnId) -> Option<&'static str> {
+        self.conns.entry(conn.0)?.server.take_limit()
+    }
+
+    /// A turn begins: calls answered in it take until now.
+    pub fn begin_turn(&mut self, now: Instant) {
+        self.tally.advance(now);
+    }
+
+    /// The quota in force; 0 is none.
+    pub fn quota(&self) -> i64 {
+        self.config.quota
+    }
+
+    /// What all calls add up to.
+    pub fn tally(&self) -> &grpc::Tally {
+        &self.tally
+    }
+
+    /// How many operations of each kind there were.
+    pub fn operations(&self) -> Operations {
+        self.operations
+    }
+
+    /// The next connection that was ended for what all hold together; the driver closes it once its output has gone.
+    pub fn poll_ended(&mut self) -> Option<ConnId> {
+        self.ledger.poll_ended()
+    }
+
     /// Whether the connection takes more input before its output has gone.
     pub fn wants_input(&mut self, conn: ConnId) -> bool {
         self.conns.entry(conn.0).is_some_and(|connection| connection.server.wants_input())
@@ -240,7 +304,12 @@ impl Front {
                 front.resume_keep_alive(now, place, outcome, server, replica);
                 Ok(())
             }),
-            (Waiting::Write(place), Some(answer)) => self.deliver(place, answer, replica),
+            (Waiting::Write(place), Some(answer)) => {
+                if let Ok(answer) = &answer {
+                    self.operations.count(answer);
+                }
+                self.deliver(place, answer, replica)
+            }
             (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
             (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
                 let served = front.serve_now(now, place, method, &message, replica)?;
@@ -317,8 +386,12 @@ impl Front {
     pub fn output(&mut self, conn: ConnId, replica: &mut Replica) -> Result<&[u8], Fatal> {
         if let Some(mut connection) = self.conns.remove_for(conn.0) {
             let outcome = self.fill_answers(conn, &mut connection.server, replica);
+            let is_over = self.ledger.settle(&mut connection);
             self.conns.restore(conn.0, connection);
             outcome?;
+            if is_over {
+                self.end_largest();
+            }
         }
         Ok(self.conns.entry(conn.0).map_or(&[], |connection| connection.server.output()))
     }
@@ -327,12 +400,16 @@ impl Front {
     pub fn consume_output(&mut self, now: Instant, conn: ConnId, bytes: usize) {
         if let Some(connection) = self.conns.entry(conn.0) {
             connection.server.consume_output(now, bytes);
+            self.ledger.settle(connection);
         }
     }
 
     /// The connection is closed; its calls are cancelled.
     pub fn close(&mut self, conn: ConnId) {
-        self.conns.remove(conn.0);
+        if let Some(mut gone) = self.conns.remove(conn.0) {
+            gone.server.on_closed();
+            self.ledger.note(gone.noted_bytes, 0);
+        }
         drop_answers(&mut self.answers, conn, |_| false);
         self.cancel_calls_of(conn);
     }
@@ -351,6 +428,11 @@ impl Front {
     /// Whether the connection may be closed: it was shut down, and nothing is under way on it.
     pub fn is_drained(&mut self, conn: ConnId) -> bool {
         self.conns.entry(conn.0).is_none_or(|connection| connection.server.is_drained())
+    }
+
+    /// What a connection holds that grows with what its client sends or does not read.
+    pub fn waiting_bytes(&mut self, conn: ConnId) -> usize {
+        self.conns.entry(conn.0).map_or(0, |connection| connection.server.waiting_bytes())
     }
 
     /// When the connection must hear of time.
@@ -397,9 +479,13 @@ impl Front {
         self.conns.remove_for(conn.0)
     }
 
-    fn put_back(&mut self, conn: ConnId, connection: Connection) {
+    fn put_back(&mut self, conn: ConnId, mut connection: Connection) {
+        let is_over = self.ledger.settle(&mut connection);
         self.conns.restore(conn.0, connection);
         self.touch(conn);
+        if is_over {
+            self.end_largest();
+        }
     }
 
     fn origin(replica: &Replica) -> Origin {
@@ -413,7 +499,7 @@ impl Front {
 
 /// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
 fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Encoder>,
+    answers: &mut BTreeMap<(u64, u64), Outgoing>,
     conn: ConnId,
     keep: impl Fn(grpc::CallId) -> bool,
 ) {

@@ -8,15 +8,19 @@ use bytes::Bytes;
 use engine::apply::read_txn::{self, ReadTxn};
 use engine::check;
 use engine::error::ApiError;
+use engine::mvcc::Cold;
+use engine::mvcc::hash::HashTask;
 use engine::mvcc::range::{self, RangeTask};
 use engine::replica::{CallId, Fatal, ReadStart, Replica};
 use engine::request::{Range, Write};
 use engine::response::{Kvs, RangeAnswer, Response};
+use engine::snapshot::contents::{self, Facts};
 
 use super::long::{self, Task, Work};
-use super::{Front, Place, Waiting};
+use super::{Front, Outgoing, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
 use crate::api::route::Method;
+use crate::api::snapshot::{self, Snapshot};
 use crate::api::{Refusal, cluster, health, lease, maintenance};
 use crate::grpc::{self, Metadata};
 
@@ -27,6 +31,8 @@ pub enum Served {
     Answer(Response),
     /// An encoded message.
     Message(Vec<u8>),
+    /// A stream of messages begins.
+    Snapshot(Box<Snapshot>),
     /// An error.
     Refused(Refusal),
     /// The answer comes later.
@@ -61,6 +67,8 @@ pub fn is_built(method: Method) -> bool {
             | Method::Status
             | Method::Defragment
             | Method::Hash
+            | Method::HashKV
+            | Method::Snapshot
             | Method::HealthCheck
             | Method::HealthList
     )
@@ -172,11 +180,59 @@ impl Front {
             }
             Method::Status => Served::Message(maintenance::status(header, &self.status_info(replica))),
             Method::Defragment => Served::Message(maintenance::defragment()),
+            Method::HashKV => self.hash_kv(place, message, replica),
+            Method::Snapshot => return self.snapshot(place, message, replica),
             Method::Hash => Served::Message(maintenance::hash(header, store_hash(replica))),
             Method::HealthCheck => health::check(message, true).map_or_else(Served::Refused, Served::Message),
             Method::HealthList => Served::Message(health::list(true)),
             method => unreachable!("{method:?} is not in the route table"),
         })
+    }
+
+    /// A hash of one of the last compactions is kept, or comes; any other is computed in slices.
+    fn hash_kv(&mut self, place: Place, message: &[u8], replica: &mut Replica) -> Served {
+        let revision = match maintenance::decode_hash_kv(message) {
+            Ok(revision) => revision,
+            Err(malformed) => return Refusal::from(malformed).into(),
+        };
+        let view = replica.view();
+        if let Some(hash) = replica.compaction_hash(revision) {
+            let header = Front::origin(replica).at(view.revision);
+            return Served::Message(maintenance::hash_kv(header, hash));
+        }
+        let task = HashTask::new(&view, revision);
+        let (method, message) = (Method::HashKV, Bytes::copy_from_slice(message));
+        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        if replica.wait_for_hash(revision, CallId(key.to_u64())) {
+            return Served::Later;
+        }
+        self.waiting.remove(key);
+        match task {
+            Ok(task) => self.begin(place, Work::Hash(Box::new(task))),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// A snapshot of what is published now; first it finds out its length, in slices.
+    fn snapshot(&mut self, place: Place, message: &[u8], replica: &mut Replica) -> Result<Served, Fatal> {
+        if let Err(malformed) = snapshot::decode(message) {
+            return Ok(Refusal::from(malformed).into());
+        }
+        let leases = match contents::leases(&replica.view()) {
+            Ok(leases) => leases,
+            Err(cold) => return self.again(place, Method::Snapshot, message, &cold, replica),
+        };
+        let state = replica.store().published().1;
+        let facts = Facts {
+            applied: replica.published(),
+            conf_state: replica.raft().conf_state().clone(),
+            compacted: state.compacted,
+            alarms: replica.store().alarms().collect(),
+            members: self.config.members.iter().map(snapshot::member).collect(),
+            leases,
+            storage_version: self.config.storage_version.clone(),
+        };
+        Ok(self.begin(place, Work::Count(Box::new(Snapshot::new(facts, state.revision)))))
     }
 
     pub(super) fn propose(
@@ -237,15 +293,30 @@ impl Front {
             request => unreachable!("{request:?} is not a read"),
         };
         match begun {
-            Ok(Ok(served)) => Ok(served),
-            Ok(Err(error)) => Ok(error.into()),
-            Err(cold) => {
-                let message = Bytes::copy_from_slice(message);
-                let key = self.waiting.insert(Waiting::Again { place, method, message });
-                replica.fetch(&cold, CallId(key.to_u64()))?;
-                Ok(Served::Later)
+            Ok(Ok(served)) => {
+                if let Served::Answer(answer) = &served {
+                    self.operations.count(answer);
+                }
+                Ok(served)
             }
+            Ok(Err(error)) => Ok(error.into()),
+            Err(cold) => self.again(place, method, message, &cold, replica),
         }
+    }
+
+    /// Serves the request from the beginning when what it found cold is there.
+    fn again(
+        &mut self,
+        place: Place,
+        method: Method,
+        message: &[u8],
+        cold: &Cold,
+        replica: &mut Replica,
+    ) -> Result<Served, Fatal> {
+        let message = Bytes::copy_from_slice(message);
+        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        replica.fetch(cold, CallId(key.to_u64()))?;
+        Ok(Served::Later)
     }
 
     /// A read in slices; the first one is run with the turn's others.
@@ -270,10 +341,18 @@ impl Front {
             Served::Message(message) => {
                 server.reply_unary(place.call, |out| out.extend_from_slice(&message));
             }
+            Served::Snapshot(snapshot) => {
+                self.answers.insert(place.key(), Outgoing::Snapshot(snapshot));
+                server.want_writable(place.call);
+            }
             Served::Answer(answer) => {
                 self.scratch.clear();
                 let records = long::Stored(replica);
                 match kv::encode_whole(Front::origin(replica), &answer, &records, &mut self.scratch) {
+                    // What cannot leave now would be queued; an answer that names its records waits for less.
+                    Whole::Encoded if !server.has_room(place.call, self.scratch.len()) => {
+                        self.begin_answer(place, answer, server, replica)?
+                    }
                     Whole::Encoded => {
                         let scratch = &self.scratch;
                         server.reply_unary(place.call, |out| out.extend_from_slice(scratch));

@@ -3,6 +3,9 @@
 // The member and its clients.
 mod node;
 
+// Calls that pass the whole store.
+mod whole;
+
 // The Lease service.
 mod lease;
 // Watch streams.
@@ -300,6 +303,53 @@ fn a_linearizable_read_waits_for_what_is_committed_before_it() {
     }
     let answer: pb::TxnResponse = node.answer(reader, in_txn).unwrap();
     assert_eq!(revision(&answer.header), written);
+}
+
+#[test]
+fn answers_that_wait_for_windows_are_not_held_in_memory() {
+    const CALLS: usize = 1000;
+    const VALUE_LEN: usize = 15_000;
+    let mut node = Node::new();
+    let writer = node.connect(WINDOW);
+    node.call::<pb::PutResponse>(writer, PUT, &put("a", &"v".repeat(VALUE_LEN))).unwrap();
+    let reader = node.connect(0);
+    let one = node.send(reader, RANGE, &get("a"));
+    node.settle();
+    let many: Vec<u32> = (1..CALLS).map(|_| node.send(reader, RANGE, &get("a"))).collect();
+    node.settle();
+    let held = node.waiting_bytes(reader);
+    assert!((100 * CALLS..1000 * CALLS).contains(&held), "{held} bytes for {CALLS} answers");
+    // Old calls may be ended by the thousand.
+    node.wait(crate::h2::abuse::RESET_AGE_MAX);
+    for stream in many {
+        node.cancel(reader, stream);
+    }
+    node.widen(reader, one, 1 << 20);
+    node.settle();
+    let answer: pb::RangeResponse = node.answer(reader, one).unwrap();
+    assert_eq!(answer.kvs[0].value.len(), VALUE_LEN);
+    assert_eq!(node.waiting_bytes(reader), 0);
+    assert!(node.front.answers.is_empty());
+}
+
+#[test]
+fn the_connection_that_holds_the_most_is_ended_when_all_hold_too_much() {
+    let mut node = Node::new();
+    let clients = [WINDOW; 3].map(|window| node.connect(window));
+    // Parts of messages, nearly as many as one connection may hold.
+    for (client, messages) in clients.into_iter().zip([10, 50, 20]) {
+        node.send_parts(client, PUT, messages, 1 << 20);
+    }
+    assert_eq!(node.front.poll_ended(), None);
+    let more: Vec<usize> = (0..4).map(|_| node.connect(WINDOW)).collect();
+    for client in more {
+        node.send_parts(client, PUT, 48, 1 << 20);
+    }
+    assert_eq!(node.front.poll_ended(), Some(node.conn(clients[1])));
+    assert_eq!(node.front.poll_ended(), None);
+    node.close(clients[1]);
+    let answer: pb::RangeResponse = node.call(clients[0], RANGE, &get("a")).unwrap();
+    assert_eq!(answer.count, 0);
 }
 
 #[test]

@@ -10,7 +10,10 @@
 
 use super::frame::PREFIX_LEN;
 use super::metadata::{Metadata, MethodId, MethodKind};
+use super::status::Code;
+use super::tally::Tally;
 use crate::h2::{Connection, StreamKey, abuse::STREAM_COST_BYTES};
+use std::time::Instant;
 
 /// Names a call for as long as it is in flight, and never another one of the same connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +53,14 @@ pub(super) struct Call {
     /// Body bytes not delivered yet, beginning at `inbox_read`. Used only for what one DATA frame does not hold.
     pub(super) inbox: Vec<u8>,
     pub(super) inbox_read: usize,
-    /// What the ledger knows of `inbox` and `metadata`.
+    /// What the ledger knows of `inbox`, `metadata` and `charged_bytes`.
     pub(super) noted_bytes: usize,
+    /// What the caller holds for it.
+    pub(super) charged_bytes: usize,
+    /// When its message was complete, if the time is told.
+    pub(super) begun: Option<Instant>,
+    /// Length of its message.
+    pub(super) request_bytes: usize,
     pub(super) half_closed: bool,
     pub(super) headers_sent: bool,
     /// What `begin_message` announced and was not pushed yet.
@@ -71,6 +80,9 @@ impl Call {
             inbox: Vec::new(),
             inbox_read: 0,
             noted_bytes: 0,
+            charged_bytes: 0,
+            begun: None,
+            request_bytes: 0,
             half_closed: false,
             headers_sent: false,
             message_left: 0,
@@ -83,6 +95,7 @@ impl Call {
         debug_assert!(self.noted_bytes == 0, "{} bytes kept after the end", self.noted_bytes);
         self.id = id;
         self.stage = Stage::Receiving;
+        self.begun = None;
         self.half_closed = half_closed;
         self.headers_sent = false;
         self.message_left = 0;
@@ -93,9 +106,36 @@ impl Call {
         self.id == id && self.stage != Stage::Done
     }
 
+    /// The call becomes known to the layer above.
+    pub(super) fn announce(&mut self, tally: &Tally) {
+        if self.stage == Stage::Receiving {
+            self.stage = Stage::Announced;
+            self.begun = tally.now();
+            tally.on_started(self.method);
+        }
+    }
+
+    /// The call ends with `code`, whoever ended it.
+    pub(super) fn end(&mut self, code: Code, tally: &Tally) {
+        if std::mem::replace(&mut self.stage, Stage::Done) != Stage::Announced {
+            return;
+        }
+        tally.on_handled(self.method, code);
+        if let (MethodKind::OneMessage, Some(begun)) = (self.kind, self.begun) {
+            tally.time(self.method, begun, self.request_bytes, code);
+        }
+    }
+
+    /// A message of the call is complete.
+    pub(super) fn note_message(&mut self, len: usize, tally: &Tally) {
+        self.announce(tally);
+        self.request_bytes = len;
+        tally.on_received(self.method, len);
+    }
+
     /// Tells the ledger what the call holds now.
     pub(super) fn note(&mut self, http: &mut Connection) {
-        let held = self.inbox.len() + self.metadata.text.len();
+        let held = self.inbox.len() + self.metadata.text.len() + self.charged_bytes;
         http.note_held(held, std::mem::replace(&mut self.noted_bytes, held));
     }
 
@@ -118,6 +158,7 @@ impl Call {
         self.inbox_read = 0;
         self.metadata.text.clear();
         self.metadata.text.shrink_to(KEPT_BYTES_MAX);
+        self.charged_bytes = 0;
         http.note_held(0, std::mem::take(&mut self.noted_bytes));
     }
 }
@@ -125,6 +166,11 @@ impl Call {
 /// The call of `id`, unless it is over.
 pub(super) fn live(calls: &mut [Call], id: CallId) -> Option<&mut Call> {
     calls.get_mut(id.0.slot()).filter(|call| call.is_live(id))
+}
+
+/// The same to look at.
+pub(super) fn live_in(calls: &[Call], id: CallId) -> Option<&Call> {
+    calls.get(id.0.slot()).filter(|call| call.is_live(id))
 }
 
 /// Memory each buffer of a free slot keeps; the ledger charges a stream enough for that.

@@ -117,6 +117,8 @@ impl Metadata {
 pub(super) struct Refusal {
     pub(super) http_status: &'static [u8],
     pub(super) status: Status,
+    /// Whoever asks is no gRPC client but, by all signs, a person with a browser or curl: the answer has a body.
+    pub(super) explain: bool,
 }
 
 /// Reads the fields of a request into `metadata`, replacing what it held, and finds its method.
@@ -164,7 +166,8 @@ pub(super) fn read(
     }
     if !is_grpc {
         let text = format!("invalid gRPC request content-type {}", quoted(other_content_type));
-        return Err(refusal(b"415", Code::InvalidArgument, text));
+        let explain = method == b"GET" && other_content_type.is_empty();
+        return Err(Refusal { explain, ..refusal(b"415", Code::InvalidArgument, text) });
     }
     if let Some(text) = bad_timeout {
         return Err(refusal(b"400", Code::Internal, format!("malformed grpc-timeout: {text}")));
@@ -208,7 +211,7 @@ fn find_method(path: &[u8], route: Route) -> Result<(MethodId, MethodKind), Refu
 }
 
 fn refusal(http_status: &'static [u8], code: Code, text: String) -> Refusal {
-    Refusal { http_status, status: Status::new(code, text) }
+    Refusal { http_status, status: Status::new(code, text), explain: false }
 }
 
 /// Parses `grpc-timeout`: up to eight digits and a unit. Errors are grpc-go's texts.
@@ -337,6 +340,10 @@ mod tests {
             "invalid gRPC request content-type \"application/grpcx\"",
         );
         check(2, ("x", ""), "415", Code::InvalidArgument, "invalid gRPC request content-type \"\"");
+        let explained = |lines: &[(&'static str, &str)]| read_lines(lines).0.unwrap_err().explain;
+        assert!(explained(&[(":method", "GET"), (":path", "/health")]));
+        assert!(!explained(&[(":method", "GET"), (":path", "/health"), ("content-type", "text/html")]));
+        assert!(!explained(&[(":method", "HEAD"), (":path", "/health")]));
         check(
             0,
             (":method", "GET"),

@@ -68,6 +68,9 @@ mod gzip;
 // Deadlines of the calls in flight.
 mod deadline;
 
+// What calls add up to, and which took long.
+pub mod tally;
+
 // What a call in flight remembers.
 pub mod call;
 
@@ -78,3 +81,4 @@ pub use call::CallId;
 pub use metadata::{Lookup, Metadata, MethodId, MethodKind, Route};
 pub use server::{Config, Event, Server};
 pub use status::{Code, Status};
+pub use tally::Tally;

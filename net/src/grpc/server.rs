@@ -6,12 +6,15 @@ mod receive;
 
 use super::call::{Call, CallId, KEPT_BYTES_MAX, Stage, live};
 use super::deadline::Deadlines;
-use super::frame;
+use super::frame::{self, PREFIX_LEN};
 use super::gzip;
 use super::metadata::{Metadata, MethodId, Route};
 use super::status::{Code, Status, percent_encoded};
+use super::tally::Tally;
+use crate::h2::abuse::MESSAGE_LATE;
 use crate::h2::{self, Connection, ConnectionError, Reason};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// What a [`Server`] needs to know beforehand.
@@ -76,7 +79,12 @@ pub struct Server {
     http: Connection,
     /// By slot of the call's stream.
     calls: Vec<Call>,
+    tally: Rc<Tally>,
     deadlines: Deadlines,
+    /// Calls that wait for the rest of their message.
+    unfinished: Deadlines,
+    /// Calls begun in the current input whose message was not complete when they were last seen.
+    begun: Vec<CallId>,
     /// Ended from outside, yet to be reported.
     cancelled: VecDeque<CallId>,
     /// The call whose inbox may hold another message.
@@ -89,13 +97,21 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server of a connection just accepted.
+    /// The server of a connection just accepted, which counts its calls for itself.
     pub fn new(config: Config, now: Instant) -> Server {
+        Server::counting(config, now, Rc::default())
+    }
+
+    /// The same, counting for all connections of a core.
+    pub fn counting(config: Config, now: Instant, tally: Rc<Tally>) -> Server {
         Server {
             config,
             http: Connection::new(config.http, now),
             calls: Vec::new(),
+            tally,
             deadlines: Deadlines::default(),
+            unfinished: Deadlines::default(),
+            begun: Vec::new(),
             cancelled: VecDeque::new(),
             draining: None,
             lent: None,
@@ -134,12 +150,20 @@ impl Server {
     pub fn send_message(&mut self, id: CallId, encode: impl FnOnce(&mut Vec<u8>)) -> bool {
         let Some(call) = self.open_answer(id) else { return false };
         assert!(call.message_left == 0, "{} bytes of the last message are missing", call.message_left);
-        if !call.metadata.gzip {
-            self.http.send_data(id.0, |out| frame::put(out, false, encode));
+        let (method, gzip) = (call.method, call.metadata.gzip);
+        if !gzip {
+            let mut len = 0;
+            self.http.send_data(id.0, |out| {
+                let start = out.len() + PREFIX_LEN;
+                frame::put(out, false, encode);
+                len = out.len() - start;
+            });
+            self.tally.on_sent(method, len as u64);
             return true;
         }
         self.plain.clear();
         encode(&mut self.plain);
+        self.tally.on_sent(method, self.plain.len() as u64);
         let plain = &self.plain;
         // As in grpc-go, an empty message is left as it is.
         self.http.send_data(id.0, |out| match plain.is_empty() {
@@ -157,6 +181,8 @@ impl Server {
         assert!(call.message_left == 0, "{} bytes of the last message are missing", call.message_left);
         call.message_left = len;
         call.prefix = Some(frame::prefix(false, len));
+        let method = call.method;
+        self.tally.on_sent(method, len);
         if len == 0 {
             return self.push_chunk(id, |_| {});
         }
@@ -186,7 +212,7 @@ impl Server {
     /// Ends a call. Before any message, an error is a single HEADERS frame, as grpc-go sends it.
     pub fn finish(&mut self, id: CallId, status: &Status) -> bool {
         let Some(call) = live(&mut self.calls, id) else { return false };
-        call.stage = Stage::Done;
+        call.end(status.code, &self.tally);
         if call.message_left > 0 {
             // Trailers would cut a message short, which clients take for success or a riddle.
             self.http.reset(id.0, Reason::InternalError);
@@ -234,7 +260,7 @@ impl Server {
 
     /// When [`Self::handle_timeout`] must be called next.
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.http.next_timeout().into_iter().chain(self.deadlines.next()).min()
+        self.http.next_timeout().into_iter().chain(self.deadlines.next()).chain(self.unfinished.next()).min()
     }
 
     /// Does what time asks for; calls past their deadline are answered here and reported as cancelled.
@@ -243,6 +269,12 @@ impl Server {
         while let Some(id) = self.deadlines.poll_due(now) {
             if self.is_live(id) {
                 self.abort(id, &Status::new(Code::DeadlineExceeded, DEADLINE_TEXT));
+            }
+        }
+        while let Some(id) = self.unfinished.poll_due(now) {
+            if self.is_receiving(id) {
+                self.http.note_limit(MESSAGE_LATE);
+                self.abort(id, &Status::new(Code::DeadlineExceeded, MESSAGE_LATE));
             }
         }
         Ok(())
@@ -258,6 +290,13 @@ impl Server {
         self.http.close(reason, debug_data);
     }
 
+    /// The connection is gone, and the calls in flight with it.
+    pub fn on_closed(&mut self) {
+        for call in self.calls.iter_mut().filter(|call| call.stage != Stage::Done) {
+            call.end(Code::Canceled, &self.tally);
+        }
+    }
+
     /// Whether a graceful end is complete.
     pub fn is_drained(&self) -> bool {
         self.http.is_drained()
@@ -271,6 +310,35 @@ impl Server {
     /// What the connection holds, by the ledger's accounting.
     pub fn memory_bytes(&self) -> usize {
         self.http.memory_bytes()
+    }
+
+    /// The same without what idle streams cost.
+    pub fn waiting_bytes(&self) -> usize {
+        self.http.waiting_bytes()
+    }
+
+    /// Whether an answer of `len` bytes would leave at once, or is so short that waiting costs nothing. Any other is
+    /// better sent piece by piece: what is queued is memory.
+    pub fn has_room(&mut self, id: CallId, len: usize) -> bool {
+        len <= QUEUED_ANSWER_BYTES_MAX || self.http.room(id.0) >= PREFIX_LEN + len
+    }
+
+    /// Tells the ledger what the caller holds for a call beside what it queued; until the next word, or the call's end.
+    pub fn charge(&mut self, id: CallId, bytes: usize) {
+        if let Some(call) = live(&mut self.calls, id) {
+            call.charged_bytes = bytes;
+            call.note(&mut self.http);
+        }
+    }
+
+    /// The limit that turned something away since this was last asked, by its name in [`h2::abuse`].
+    pub fn take_limit(&mut self) -> Option<&'static str> {
+        self.http.take_limit()
+    }
+
+    /// Whether the call still waits for its one message.
+    fn is_receiving(&self, id: CallId) -> bool {
+        self.calls.get(id.0.slot()).is_some_and(|call| call.id == id && call.stage == Stage::Receiving)
     }
 
     /// The call, with its response headers sent; `None` when it is over.
@@ -303,8 +371,22 @@ fn finish_early(http: &mut Connection, id: CallId, http_status: &[u8], content_t
     http.finish(id.0, &[(":status", http_status), ("content-type", content_type), code, message]);
 }
 
+/// Answers a person, with a text to read. Whoever speaks gRPC finds the status in the trailers.
+fn finish_explained(http: &mut Connection, id: CallId, http_status: &[u8], status: &Status) {
+    http.send_headers(id.0, &[(":status", http_status), ("content-type", b"text/plain; charset=utf-8")]);
+    http.send_data(id.0, |out| out.extend_from_slice(EXPLANATION));
+    http.finish(id.0, &trailers(status, &percent_encoded(&status.message)));
+}
+
 fn trailers<'a>(status: &Status, message: &'a [u8]) -> [(&'static str, &'a [u8]); 2] {
     [("grpc-status", super::status::digits(status.code)), ("grpc-message", message)]
 }
+
+/// What a person is told.
+const EXPLANATION: &[u8] =
+    b"Over HTTP/2 this port speaks gRPC. Ask for /health, /version and /metrics over HTTP/1.1 (curl --http1.1).\n";
+
+/// An answer this short is queued whatever the windows say.
+const QUEUED_ANSWER_BYTES_MAX: usize = 512;
 
 const DEADLINE_TEXT: &str = "context deadline exceeded";

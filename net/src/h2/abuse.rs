@@ -1,4 +1,4 @@
-//! What a peer may ask of us without doing work, and the meters that notice.
+//! What a peer may ask of us without doing work, and the meters that notice. `docs/limits.md` is the list for operators.
 //!
 //! Every limit is far above what an honest etcd client does. Two habits of honest clients shape them: one Go
 //! connection sends a PING and a WINDOW_UPDATE per call, and a client may keep thousands of streams open. So there is
@@ -31,6 +31,10 @@ pub const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Output must make progress at least this often.
 pub const WRITE_STALL_TIME_MAX: Duration = Duration::from_secs(60);
 
+/// The message of a call that takes one must be complete this long after its fields. The longest allowed one takes a
+/// tenth of that over a line of 1 MB/s.
+pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// The span the following counts are of.
 pub const METER_SPAN: Duration = Duration::from_secs(10);
 /// Age below which a stream that the peer resets counts as reset in haste. Clients that end thousands of watches at
@@ -40,6 +44,9 @@ pub const RESET_AGE_MAX: Duration = Duration::from_millis(100);
 pub const RESET_COUNT_MAX: u32 = 200;
 /// Resets that need no finished stream to excuse them.
 pub const RESET_COUNT_FREE: u32 = 100;
+/// Streams refused because there are too many, or the ledger is full. A client in good faith backs off after the first
+/// few; those that crossed our SETTINGS on the way are forgiven.
+pub const REFUSED_COUNT_MAX: u32 = 10_000;
 /// SETTINGS frames.
 pub const SETTINGS_COUNT_MAX: u32 = 100;
 /// Frames that ask for nothing (empty DATA, PRIORITY, acks of nothing, unknown types) beyond [`IDLE_COUNT_PER_WORK`] per useful frame.
@@ -54,11 +61,53 @@ pub const PING_STRIKE_COUNT_MAX: u32 = 2;
 /// Shortest honest distance of PINGs while no stream is open.
 pub const PING_IDLE_INTERVAL: Duration = Duration::from_secs(2 * 60 * 60);
 
+/// A limit that was met, by the text in GOAWAY or by this name, and what an operator can do about it.
+pub fn cure(limit: &str) -> &'static str {
+    match limit {
+        "too_many_resets" => {
+            "the client cancels calls as soon as it sends them; look for a retry loop or an attack"
+        }
+        "too_many_pings" => "raise the client's keep-alive interval, or lower --grpc-keepalive-min-time",
+        "too_many_settings"
+        | "too_many_idle_frames"
+        | "too_many_window_updates"
+        | "too_many_continuations" => "no known client does this; look for a broken proxy or an attack",
+        "header block too large" | HEADERS_TOO_LARGE => {
+            "the client sends more metadata than any etcd client needs"
+        }
+        "too_many_refused_streams" | TOO_MANY_STREAMS => {
+            "open fewer streams, or more connections; see --max-concurrent-streams"
+        }
+        MEMORY_FULL => {
+            "the client does not read its answers, or sends many messages in part; it must read, or use more connections"
+        }
+        MEMORY_FULL_ALL => "clients do not read their answers; this one held the most",
+        "handshake timeout" | "header timeout" | MESSAGE_LATE => {
+            "the client or the network is too slow, or hung"
+        }
+        "write stalled" => "the client does not read its answers",
+        "keepalive timeout" => "the client or the network is gone",
+        _ => "the client does not follow HTTP/2, or is none",
+    }
+}
+
+/// Name of [`HEADER_LIST_BYTES_MAX`] where a stream was reset for it.
+pub const HEADERS_TOO_LARGE: &str = "header list too large";
+/// Name of `--max-concurrent-streams` where a stream was refused for it.
+pub const TOO_MANY_STREAMS: &str = "too many streams";
+/// Name of [`MEMORY_BYTES_MAX`] where something was refused for it.
+pub const MEMORY_FULL: &str = "connection holds too much memory";
+/// Debug data of the GOAWAY of the connection that holds the most when all together hold too much.
+pub const MEMORY_FULL_ALL: &str = "connections hold too much memory";
+/// Name of [`MESSAGE_TIME_MAX`] where a call was ended for it.
+pub const MESSAGE_LATE: &str = "message timeout";
+
 /// Counts of the current span; they restart with the next.
 #[derive(Debug)]
 pub(super) struct Meter {
     span_end: Instant,
     resets: u32,
+    refused: u32,
     finished: u32,
     settings: u32,
     idle: u32,
@@ -69,7 +118,16 @@ pub(super) struct Meter {
 impl Meter {
     pub(super) fn new(now: Instant) -> Meter {
         let span_end = now + METER_SPAN;
-        Meter { span_end, resets: 0, finished: 0, settings: 0, idle: 0, window_updates: 0, work: 0 }
+        Meter {
+            span_end,
+            resets: 0,
+            refused: 0,
+            finished: 0,
+            settings: 0,
+            idle: 0,
+            window_updates: 0,
+            work: 0,
+        }
     }
 
     /// Starts a new span if the last is over. Must be called with the current time before the others.
@@ -91,6 +149,11 @@ impl Meter {
         self.resets += 1;
         let max = self.finished.saturating_add(RESET_COUNT_FREE + RESET_COUNT_MAX);
         within(self.resets, max, "too_many_resets")
+    }
+
+    pub(super) fn on_refused(&mut self) -> Result<(), ConnectionError> {
+        self.refused += 1;
+        within(self.refused, REFUSED_COUNT_MAX, "too_many_refused_streams")
     }
 
     pub(super) fn on_settings(&mut self) -> Result<(), ConnectionError> {

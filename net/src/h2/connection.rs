@@ -90,6 +90,8 @@ pub struct Connection {
     ping_sent_at: Option<Instant>,
     /// Memory the layer above holds for open streams, for the ledger.
     held_bytes: usize,
+    /// The limit that last turned something away, for the log.
+    limit: Option<&'static str>,
 }
 
 /// How far the opening has come (§3.4).
@@ -144,6 +146,7 @@ impl Connection {
             written_at: now,
             ping_sent_at: None,
             held_bytes: 0,
+            limit: None,
         }
     }
 
@@ -265,6 +268,26 @@ impl Connection {
             + self.sender.out.len()
             + self.header_block.len()
             + self.held_bytes
+    }
+
+    /// The same without what streams cost while they are idle: what grows with what the peer sends or does not read.
+    pub fn waiting_bytes(&self) -> usize {
+        self.memory_bytes() - self.streams.count() * abuse::STREAM_COST_BYTES
+    }
+
+    /// Bytes of a body that would go straight to the output.
+    pub fn room(&mut self, key: StreamKey) -> usize {
+        self.sender.room(&mut self.streams, key)
+    }
+
+    /// Notes that a limit turned something away.
+    pub fn note_limit(&mut self, limit: &'static str) {
+        self.limit = Some(limit);
+    }
+
+    /// The limit that turned something away since this was last asked, by its name in [`abuse`].
+    pub fn take_limit(&mut self) -> Option<&'static str> {
+        self.limit.take()
     }
 
     /// What the driver should send next.

@@ -104,17 +104,15 @@ impl Sender {
 
     /// Sends or queues the bytes `fill` appends.
     pub(super) fn data(&mut self, streams: &mut Streams, key: StreamKey, fill: impl FnOnce(&mut Vec<u8>)) {
-        let stream = streams.at(key);
-        debug_assert!(stream.trailers.is_none(), "data behind the trailers of stream {}", key.id);
+        debug_assert!(streams.at(key).trailers.is_none(), "data behind the trailers of stream {}", key.id);
         let start = self.out.buf.len();
-        let high = self.out.len() >= OUTPUT_HIGH_BYTES;
+        let room = self.room(streams, key);
         self.out.buf.extend_from_slice(&[0; HEAD_LEN]);
         fill(&mut self.out.buf);
         let len = self.out.buf.len() - start - HEAD_LEN;
-        let room =
-            if high || stream.queued() > 0 { 0 } else { self.window.room().min(stream.send_window.room()) };
         let now = len.min(room);
         if now < len {
+            let stream = streams.at(key);
             let tail = start + HEAD_LEN + now;
             stream.queue.extend_from_slice(&self.out.buf[tail..]);
             self.queued_bytes += len - now;
@@ -129,6 +127,16 @@ impl Sender {
         streams.at(key).send_window.take(now);
         self.answered = true;
         self.frame_data(start, now, key.id);
+    }
+
+    /// Bytes that would go straight into the output.
+    pub(super) fn room(&self, streams: &mut Streams, key: StreamKey) -> usize {
+        match streams.live(key) {
+            Some(stream) if stream.queued() == 0 && self.out.len() < OUTPUT_HIGH_BYTES => {
+                self.window.room().min(stream.send_window.room())
+            }
+            _ => 0,
+        }
     }
 
     /// Ends our side with `trailers`, behind whatever is queued.

@@ -1,5 +1,11 @@
 //! What is not gRPC on the client port, and all of the metrics port: HTTP/1.1.
 
+// What a connection speaks, from its first bytes.
+pub mod sniff;
+
+// How long each step may take.
+pub mod pace;
+
 // Parameters of a URL.
 pub mod query;
 

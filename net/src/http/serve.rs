@@ -25,15 +25,22 @@ pub const HEAD_LEN_MAX: usize = 64 << 10;
 pub trait Node: Probe {
     /// Does a linearizable read, within the server's own time limit.
     fn linearizable_read(&self) -> impl Future<Output = Result<(), ApiError>>;
+
+    /// Hears of every answer, for the numbers of health checks.
+    fn on_answered(&self, _path: &str, _status: u16) {}
 }
 
-/// Serves one connection until it closes. Errors are the peer's or the transport's.
-pub async fn serve<I, N>(io: I, port: &Port, node: &N) -> Result<(), hyper::Error>
+/// Serves one connection until it closes. `on_request` hears of each complete head. Errors are the peer's or the
+/// transport's.
+pub async fn serve<I, N>(io: I, port: &Port, node: &N, on_request: impl Fn()) -> Result<(), hyper::Error>
 where
     I: Read + Write + Unpin,
     N: Node,
 {
-    let service = service_fn(async |request| Ok::<_, Infallible>(respond(&request, port, node).await));
+    let service = service_fn(async |request| {
+        on_request();
+        Ok::<_, Infallible>(respond(&request, port, node).await)
+    });
     http1::Builder::new()
         .half_close(true) // A peer that has said all it wants to say still wants the answer.
         .header_read_timeout(None)
@@ -66,6 +73,7 @@ async fn respond(
         Reply::Done(response) => response,
         Reply::NeedsRead(pending) => pending.resume(node.linearizable_read().await),
     };
+    node.on_answered(request.path, response.status);
     message(response)
 }
 
@@ -167,7 +175,7 @@ mod tests {
         let node = Fixed::default();
         {
             let io = Rewind::new(Bytes::copy_from_slice(head.as_bytes()), Stream(&mut peer));
-            let mut connection = pin!(serve(io, &port, &node));
+            let mut connection = pin!(serve(io, &port, &node, || ()));
             let mut context = Context::from_waker(Waker::noop());
             let done = (0..100).any(|_| connection.as_mut().poll(&mut context).is_ready());
             assert!(done, "the connection did not end");

@@ -37,6 +37,9 @@ pub mod dump;
 // What etcd would answer.
 pub mod model;
 
+// What HashKV must say.
+pub mod hash;
+
 // Whether what was answered could be right.
 pub mod judge;
 

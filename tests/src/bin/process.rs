@@ -4,15 +4,35 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use kontiki_tests::process::{copies, flags, hostile, kill9, kubernetes, power, race, stall, start, watch};
+use kontiki_tests::process::{
+    copies, flags, floods, h2spec, hostile, kill9, kubernetes, power, race, snapshot, stall, start, watch,
+};
 use kontiki_tests::server::Binary;
 
+/// What there is to check.
+const CHECKS: [&str; 13] = [
+    "kill9",
+    "copies",
+    "power",
+    "stall",
+    "watch",
+    "snapshot",
+    "start",
+    "race",
+    "flags",
+    "hostile",
+    "h2spec",
+    "floods",
+    "kubernetes",
+];
+
 const USAGE: &str = "\
-usage: process kill9|copies|power|stall|watch|start|race|flags|kubernetes|hostile [options]
+usage: process CHECK [options], where CHECK is one of
+    kill9 copies power stall watch snapshot start race flags hostile h2spec floods kubernetes
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
-  --count N        kills (5), copies (3), images of disks (40) or transactions (30000)
+  --count N        kills (5), copies (3), images of disks (40), transactions (30000) or MiB of a snapshot (20)
   --images N       the same for power
-  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers
+  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -21,6 +41,7 @@ const KILLS: [u64; 2] = [5, 200];
 const COPIES: [u64; 2] = [3, 50];
 const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
+const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
 
 #[derive(Default)]
 struct Options {
@@ -60,8 +81,11 @@ fn main() -> ExitCode {
         "power" => power::run(&subject, count(IMAGES), seed),
         "stall" => stall::run(&subject),
         "watch" => watch::run(&subject, if options.full { watch::Size::LONG } else { watch::Size::SHORT }),
+        "snapshot" => snapshot::run(&subject, count(SNAPSHOT_MIB)),
         "start" => start::run(&subject),
         "hostile" => hostile::run(&subject),
+        "h2spec" => h2spec::run(&subject),
+        "floods" => floods::run(&subject, options.full),
         "kubernetes" => kubernetes::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
@@ -85,8 +109,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
-            "kill9" | "copies" | "power" | "stall" | "watch" | "start" | "race" | "flags" | "kubernetes"
-            | "hostile" => options.check = arg,
+            check if CHECKS.contains(&check) => options.check = arg,
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),

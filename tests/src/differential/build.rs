@@ -35,6 +35,11 @@ pub fn compact(revision: i64) -> pb::CompactionRequest {
     pb::CompactionRequest { revision, physical: false }
 }
 
+/// HashKV at `revision`.
+pub fn hash_kv(revision: i64) -> pb::HashKvRequest {
+    pb::HashKvRequest { revision }
+}
+
 /// A transaction.
 pub fn txn<const C: usize, const S: usize, const F: usize>(
     compare: [pb::Compare; C],

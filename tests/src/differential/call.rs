@@ -88,6 +88,7 @@ calls! {
     LeaseLeases: pb::LeaseLeasesRequest => pb::LeaseLeasesResponse = "/etcdserverpb.Lease/LeaseLeases",
     Alarm: pb::AlarmRequest => pb::AlarmResponse = "/etcdserverpb.Maintenance/Alarm",
     Status: pb::StatusRequest => pb::StatusResponse = "/etcdserverpb.Maintenance/Status",
+    HashKv: pb::HashKvRequest => pb::HashKvResponse = "/etcdserverpb.Maintenance/HashKV",
     Defragment: pb::DefragmentRequest => pb::DefragmentResponse = "/etcdserverpb.Maintenance/Defragment",
     MemberList: pb::MemberListRequest => pb::MemberListResponse = "/etcdserverpb.Cluster/MemberList",
     Health: health::HealthCheckRequest => health::HealthCheckResponse = "/grpc.health.v1.Health/Check",
@@ -187,6 +188,7 @@ impl Outcome {
             Reply::LeaseLeases(r) => &r.header,
             Reply::Alarm(r) => &r.header,
             Reply::Status(r) => &r.header,
+            Reply::HashKv(r) => &r.header,
             Reply::Defragment(r) => &r.header,
             Reply::MemberList(r) => &r.header,
             Reply::Health(_) => &None,
@@ -294,6 +296,7 @@ impl Names {
                 r.alarms.sort_by_key(|alarm| (alarm.member_id, alarm.alarm));
             }
             Reply::Status(r) => self.status(r),
+            Reply::HashKv(r) => self.header(&mut r.header),
             Reply::Defragment(r) => self.header(&mut r.header),
             Reply::MemberList(r) => self.members(r),
             Reply::Health(_) => {}

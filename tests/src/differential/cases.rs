@@ -3,6 +3,7 @@
 
 mod alarm;
 mod compact;
+mod hash;
 mod header;
 mod http;
 mod lease;
@@ -40,6 +41,7 @@ const GROUPS: &[Group] = &[
     Group { name: "txn", flags: &[], cases: txn::CASES },
     Group { name: "compact", flags: &[], cases: compact::CASES },
     Group { name: "compact, fresh store", flags: &[], cases: compact::FRESH },
+    Group { name: "hash, fresh store", flags: &[], cases: hash::CASES },
     Group { name: "request shape", flags: &[], cases: shape::CASES },
     Group { name: "headers", flags: &[], cases: header::CASES },
     Group { name: "alarms", flags: &[], cases: alarm::CASES },

@@ -7,7 +7,7 @@ use crate::random::Random;
 use pb::compare::TargetUnion;
 use pb::{CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 
-use super::build::{compact, del, del_range, get, op, put, range};
+use super::build::{compact, del, del_range, get, hash_kv, op, put, range};
 use super::call::{Call, Outcome};
 
 /// What a generated call is for.
@@ -25,6 +25,7 @@ pub enum Kind {
     Txn,
     NestedTxn,
     Compact,
+    Hash,
     Invalid,
 }
 
@@ -43,24 +44,26 @@ impl Kind {
             Kind::Txn => "txn",
             Kind::NestedTxn => "nested txn",
             Kind::Compact => "compact",
+            Kind::Hash => "hash",
             Kind::Invalid => "invalid",
         }
     }
 }
 
 /// Each kind with its share of all calls in percent; none above 20.
-const SHARES: [(Kind, u64); 12] = [
+const SHARES: [(Kind, u64); 13] = [
     (Kind::Put, 15),
     (Kind::PutOption, 8),
     (Kind::Get, 5),
     (Kind::Range, 8),
     (Kind::RangeOption, 14),
-    (Kind::OldRange, 14),
+    (Kind::OldRange, 12),
     (Kind::Delete, 6),
     (Kind::DeleteRange, 4),
     (Kind::Txn, 12),
     (Kind::NestedTxn, 7),
     (Kind::Compact, 2),
+    (Kind::Hash, 2),
     (Kind::Invalid, 5),
 ];
 
@@ -126,6 +129,7 @@ impl Generator {
             Kind::Txn => self.whole_txn(0).into(),
             Kind::NestedTxn => self.whole_txn(2).into(),
             Kind::Compact => self.compaction().into(),
+            Kind::Hash => hash_kv(self.hash_revision()).into(),
             Kind::Invalid => self.invalid(),
         };
         (kind, call)
@@ -225,6 +229,15 @@ impl Generator {
             4 => self.compacted + 1,
             5 => self.revision,
             _ => self.random.between(self.compacted.max(1), self.revision),
+        }
+    }
+
+    /// A revision to hash at: not that of a compaction, which has a hash of its own once it is done, whenever that is.
+    fn hash_revision(&mut self) -> i64 {
+        match self.random.below(4) {
+            0 => 0,
+            _ if self.revision <= self.compacted => 0,
+            _ => self.random.between(self.compacted + 1, self.revision),
         }
     }
 

@@ -1,6 +1,7 @@
 //! kill -9 under load, again and again on the same data: every acknowledged write is there at its revision, a
 //! write without an answer is there once or not at all, and every readable revision is what the writes make it.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -26,8 +27,14 @@ const NOSPACE: i32 = pb::AlarmType::Nospace as i32;
 
 /// Runs `rounds` kills; `seed` chooses their moments.
 pub fn run(binary: &Binary, rounds: u64, seed: u64) -> Verdict {
-    let mut check =
-        Check { random: Random::new(seed), model: Model::default(), compacted: 0, applied: 0, lost: 0 };
+    let mut check = Check {
+        random: Random::new(seed),
+        model: Model::default(),
+        hashes: BTreeMap::new(),
+        compacted: 0,
+        applied: 0,
+        lost: 0,
+    };
     let mut site = Site::new("kill9")?;
     for round in 0..rounds {
         match check.round(binary, site, round) {
@@ -48,6 +55,8 @@ pub fn run(binary: &Binary, rounds: u64, seed: u64) -> Verdict {
 struct Check {
     random: Random,
     model: Model,
+    /// Hashes as they were told, by compaction and revision.
+    hashes: BTreeMap<(i64, i64), u32>,
     compacted: i64,
     applied: u64,
     lost: u64,
@@ -91,7 +100,27 @@ impl Check {
         self.check_alarm(server, alarm)?;
         let mut client = Client::open(server.client())?;
         self.account(&mut client, written)?;
-        self.check_revisions(&mut client)
+        self.check_revisions(&mut client)?;
+        self.check_hashes(&mut client)
+    }
+
+    /// A hash that was told once is told again after every kill.
+    fn check_hashes(&mut self, client: &mut Client) -> Result<(), Failure> {
+        let oldest = self.compacted.max(1);
+        let newest = self.model.newest();
+        self.hashes.retain(|(_, revision), _| *revision >= oldest);
+        let mut asked: Vec<i64> = self.hashes.keys().map(|(_, revision)| *revision).collect();
+        asked.extend((0..SAMPLES).map(|_| self.random.between(oldest, newest)));
+        asked.push(newest);
+        for revision in asked {
+            let found = hash(client, revision)?;
+            let of = (found.compact_revision, found.hash_revision);
+            let told = *self.hashes.entry(of).or_insert(found.hash);
+            ensure(told == found.hash, || {
+                format!("the hash of {of:?} was {told}, now it is {}", found.hash)
+            })?;
+        }
+        Ok(())
     }
 
     fn compact(&mut self, server: &Server) -> Result<(), Failure> {
@@ -175,6 +204,10 @@ impl Check {
         }
         Ok(())
     }
+}
+
+fn hash(client: &mut Client, revision: i64) -> Result<pb::HashKvResponse, Failure> {
+    client.hash_kv(revision)?.map_err(|status| Failure::Wrong(format!("HashKV at {revision} got {status:?}")))
 }
 
 fn all() -> pb::RangeRequest {

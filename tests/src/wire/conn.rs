@@ -14,7 +14,8 @@ use fluke_hpack::Decoder;
 use super::frame::{FRAME_SIZE_MAX, Frame, FrameKind, flag};
 use super::grpc::{Message, Request, Status, messages};
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a client says first (RFC 9113 §3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// No answer for this long is an answer: the server hangs. Longer than etcd's own request timeout of 7 s.
 pub const ANSWER_MAX: Duration = Duration::from_secs(10);
 const SETTING_INITIAL_WINDOW_SIZE: u16 = 0x4;
@@ -112,6 +113,11 @@ impl std::fmt::Debug for Conn {
 }
 
 impl Conn {
+    /// Waits so long for an answer, where one may take longer than [`ANSWER_MAX`].
+    pub fn set_patience(&mut self, patience: Duration) -> io::Result<()> {
+        self.writer.set_read_timeout(Some(patience))
+    }
+
     /// Connects and sends the preface; the server may send as much as it likes.
     pub fn open(address: SocketAddr) -> io::Result<Conn> {
         let mut writer = TcpStream::connect(address)?;
@@ -342,6 +348,13 @@ impl Conn {
 
 fn window_update(stream: u32, credit: u32) -> Frame {
     Frame::new(FrameKind::WindowUpdate, 0, stream, credit.to_be_bytes())
+}
+
+/// The headers of `request` as frames, the first of them with these flags beside END_HEADERS.
+pub fn header_frames(stream: u32, request: &Request, flags: u8) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_headers(&mut bytes, stream, &encode(&request.headers), flags)?;
+    Ok(bytes)
 }
 
 /// Writes a header block as HEADERS and as many CONTINUATION frames as it needs.

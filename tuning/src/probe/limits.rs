@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Obstacle;
 
@@ -27,6 +27,14 @@ pub fn memlock_bytes() -> Option<u64> {
 /// Files this process may have open; `None` is no limit.
 pub fn open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
+}
+
+/// Raises the limit of open files to what the system allows this process, as Go's runtime does for etcd: the lower one
+/// is for programs that use `select`.
+pub fn raise_open_files() {
+    let limits = getrlimit(Resource::Nofile);
+    // Refused only if somebody lowers it meanwhile; then the lower one stays.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limits.maximum, ..limits });
 }
 
 /// Whether `bytes` of lockable memory suffice for one ring.

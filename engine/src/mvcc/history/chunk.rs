@@ -100,6 +100,12 @@ impl Table {
         }
     }
 
+    /// Rows of `seq` and what follows it.
+    pub fn rows_from(&self, seq: Seq) -> &[Row] {
+        let delta = seq.0.saturating_sub(self.first_seq.0);
+        &self.rows[self.rows.partition_point(|row| u64::from(row.seq) < delta)..]
+    }
+
     /// Last record at or below `revision`; `None` if all are above.
     pub fn last_at(&self, revision: Revision) -> Option<Seq> {
         let delta = revision.0.checked_sub(self.first_main.0).filter(|d| *d >= 0)?;
@@ -271,6 +277,11 @@ impl Active {
         self.table.encode(&mut self.bytes);
         assert_eq!(self.bytes.len(), self.region, "table of the chunk at {}", self.table.first_seq);
         (self.bytes, self.table)
+    }
+
+    /// Header and records so far.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// The record in `row`.

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 
+use crate::mvcc::history::chunk::Table;
+use crate::mvcc::history::directory::ChunkInfo;
 use crate::types::Seq;
 
 /// Bytes of cold records kept.
@@ -15,6 +17,9 @@ pub const CACHE_BYTES_MAX: usize = 32 << 20;
 /// Reads under way at once.
 pub const READS_MAX: usize = 32;
 
+/// Whole chunks kept, for those who read the history in order: several readers with what each reads ahead.
+pub const CHUNKS_MAX: usize = 32;
+
 /// What a read under way will bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wanted {
@@ -22,6 +27,8 @@ pub enum Wanted {
     Table(Seq),
     /// One record.
     Record(Seq),
+    /// All of the chunk with this first sequence number.
+    Chunk(Seq),
 }
 
 /// Cold reads and their results.
@@ -34,12 +41,28 @@ pub struct ColdRecords {
     /// Cached records, oldest first.
     order: VecDeque<Seq>,
     cached_bytes: usize,
+    /// Whole chunks, oldest first.
+    chunks: VecDeque<(ChunkInfo, Table, Bytes)>,
 }
 
 impl ColdRecords {
     /// The record, if it was read before.
     pub fn record(&self, seq: Seq) -> Option<&Bytes> {
         self.records.get(&seq)
+    }
+
+    /// The chunk at this place, if it was read before.
+    pub fn chunk(&self, info: &ChunkInfo) -> Option<(&Table, &Bytes)> {
+        let found = self.chunks.iter().find(|(read, ..)| read == info);
+        found.map(|(_, table, bytes)| (table, bytes))
+    }
+
+    /// Keeps a chunk, and forgets the oldest ones beyond the bound.
+    pub fn keep_chunk(&mut self, info: ChunkInfo, table: Table, bytes: Bytes) {
+        if self.chunks.len() == CHUNKS_MAX {
+            self.chunks.pop_front();
+        }
+        self.chunks.push_back((info, table, bytes));
     }
 
     /// Asks for something, once.

@@ -121,6 +121,11 @@ impl Directory {
         self.slots[..after].last().filter(|slot| seq <= slot.info.last_seq)
     }
 
+    /// The chunks from the one with the first record at or after `seq` on, ascending.
+    pub fn from_seq(&self, seq: Seq) -> &[Slot] {
+        &self.slots[self.slots.partition_point(|slot| slot.info.last_seq < seq)..]
+    }
+
     /// Like [`Directory::of_seq`], to change it.
     pub fn of_seq_mut(&mut self, seq: Seq) -> Option<&mut Slot> {
         let after = self.slots.partition_point(|slot| slot.info.first_seq <= seq);

@@ -29,6 +29,9 @@ pub mod flush;
 // Records that are on disk only.
 pub mod cold;
 
+// Records in order, a chunk at a time.
+pub mod run;
+
 use bytes::Bytes;
 
 use crate::disk::{self, Disk, DiskError, FileName, Op, Outcome, Output, Owner, Token};
@@ -330,18 +333,25 @@ impl History {
     /// A jump is taken only if it leads to a record still newer than `last`, so that it never passes the version
     /// that is looked for.
     pub fn version_at(&self, newest: Seq, last: Seq) -> Result<Option<Record<'_>>, Cold> {
+        match self.seq_at(newest, last)? {
+            Some(seq) => self.record(seq),
+            None => Ok(None),
+        }
+    }
+
+    /// Like [`History::version_at`], but reads only records newer than `last`: the version that is found may be cold, or
+    /// reclaimed.
+    pub fn seq_at(&self, newest: Seq, last: Seq) -> Result<Option<Seq>, Cold> {
         let mut at = newest;
-        loop {
+        while at > last {
             let Some(record) = self.record(at)? else { return Ok(None) };
-            if at <= last {
-                return Ok(Some(record));
-            }
             at = match (record.jump(), record.prev()) {
                 (Some(jump), _) if jump > last || seeded::is(Bug::JumpOvershoots) => jump,
                 (_, Some(prev)) => prev,
                 (_, None) => return Ok(None),
             };
         }
+        Ok(Some(at))
     }
 
     /// Asks for what a read found cold; [`History::poll_disk`] has the operation.
@@ -353,6 +363,7 @@ impl History {
                 None => unreachable!("record {seq} is in no chunk, and so never cold"),
             },
             Cold::Table(first) => self.cold.want(Wanted::Table(first)),
+            Cold::Chunk(first) => self.fetch_chunks(first),
             Cold::Page(_) | Cold::Damaged(_) => unreachable!("{cold:?} is not the history's"),
         }
     }
@@ -370,12 +381,13 @@ impl History {
 
     fn read_of(&self, wanted: Wanted) -> Op {
         let seq = match wanted {
-            Wanted::Table(seq) | Wanted::Record(seq) => seq,
+            Wanted::Table(seq) | Wanted::Record(seq) | Wanted::Chunk(seq) => seq,
         };
         let slot = self.finished.of_seq(seq).expect("what was cold is in a chunk");
         let tail = Table::tail_len(slot.info.records);
         let (at, len) = match wanted {
             Wanted::Table(_) => (slot.info.region as usize - tail, tail),
+            Wanted::Chunk(_) => (0, slot.info.region as usize),
             Wanted::Record(seq) => {
                 let table = slot.table.as_ref().expect("a record is asked for after its table");
                 let end = slot.info.region as usize - tail;
@@ -408,6 +420,7 @@ impl History {
         match wanted {
             Wanted::Table(first) => self.install_table(first, &data),
             Wanted::Record(seq) => self.install_record(seq, data),
+            Wanted::Chunk(first) => self.install_chunk(first, data),
         }
     }
 

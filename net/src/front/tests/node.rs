@@ -199,6 +199,51 @@ impl Node {
         found
     }
 
+    /// Begins `count` calls and sends `len` bytes of the message of each, which is longer.
+    pub fn send_parts(&mut self, client: usize, path: &str, count: usize, len: usize) {
+        let prefix = [&[0][..], &(len as u32 + 1).to_be_bytes()].concat();
+        for _ in 0..count {
+            let Client { encoder, next_stream, .. } = &mut self.clients[client];
+            let stream = *next_stream;
+            *next_stream += 2;
+            let fields = [
+                (":method", &b"POST"[..]),
+                (":scheme", b"http"),
+                (":path", path.as_bytes()),
+                ("content-type", b"application/grpc"),
+            ];
+            let (mut block, mut out) = (Vec::new(), Vec::new());
+            encoder.encode(&fields, &mut block);
+            frame::put(&mut out, kind::HEADERS, flag::END_HEADERS, stream, &block);
+            frame::put(&mut out, kind::DATA, 0, stream, &prefix);
+            self.feed(client, &out);
+            for part in vec![0; len].chunks(frame::PAYLOAD_LEN_MAX) {
+                let mut out = Vec::new();
+                frame::put(&mut out, kind::DATA, 0, stream, part);
+                self.feed(client, &out);
+                self.flush(client);
+            }
+        }
+    }
+
+    /// The front's name of a client.
+    pub fn conn(&self, client: usize) -> ConnId {
+        self.clients[client].conn
+    }
+
+    /// What a connection holds beside idle streams.
+    pub fn waiting_bytes(&mut self, client: usize) -> usize {
+        let conn = self.clients[client].conn;
+        self.front.waiting_bytes(conn)
+    }
+
+    /// Opens the window of a stream.
+    pub fn widen(&mut self, client: usize, stream: u32, bytes: u32) {
+        let mut out = Vec::new();
+        frame::put(&mut out, kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes());
+        self.feed(client, &out);
+    }
+
     /// Resets a call.
     pub fn cancel(&mut self, client: usize, stream: u32) {
         let mut out = Vec::new();

@@ -3,12 +3,13 @@
 //! The common request lies in one DATA frame and is handed on from the input. Everything else (split messages, several
 //! in one frame, compressed ones) goes through the call's inbox.
 
-use super::super::call::{Call, CallId, KEPT_BYTES_MAX, Stage, live};
+use super::super::call::{Call, CallId, KEPT_BYTES_MAX, Stage, live, live_in};
 use super::super::frame::{self, PREFIX_LEN, Parsed};
 use super::super::gzip;
 use super::super::metadata::{self, MethodKind, Refusal};
 use super::super::status::{Code, Status};
-use super::{DEADLINE_TEXT, Event, Server, finish_early};
+use super::{DEADLINE_TEXT, Event, Server, finish_early, finish_explained};
+use crate::h2::abuse::{MEMORY_FULL, MESSAGE_TIME_MAX};
 use crate::h2::{self, ConnectionError};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -49,7 +50,10 @@ impl Server {
                 return Ok(Some(Ready::Cancelled(id)));
             }
             let ready = match self.http.poll_event(now, input)? {
-                None => return Ok(None),
+                None => {
+                    self.time_unfinished(now);
+                    return Ok(None);
+                }
                 Some(h2::Event::Headers { stream, end_stream }) => {
                     self.on_headers(now, CallId(stream), end_stream)
                 }
@@ -73,9 +77,14 @@ impl Server {
         call.restart(id, end_stream);
         match metadata::read(self.http.fields(), self.config.route, &mut call.metadata) {
             Ok((method, kind)) => (call.method, call.kind) = (method, kind),
-            Err(Refusal { http_status, status }) => {
+            Err(Refusal { http_status, status, explain }) => {
                 call.stage = Stage::Done;
-                finish_early(&mut self.http, id, http_status, call.metadata.content_type(), &status);
+                match explain {
+                    true => finish_explained(&mut self.http, id, http_status, &status),
+                    false => {
+                        finish_early(&mut self.http, id, http_status, call.metadata.content_type(), &status)
+                    }
+                }
                 call.release(&mut self.http);
                 if http_status != b"200" {
                     self.http.reset_after_request(id.0);
@@ -89,14 +98,32 @@ impl Server {
         }
         let call = live(&mut self.calls, id)?;
         if call.kind == MethodKind::Streaming {
-            call.stage = Stage::Announced;
+            call.announce(&self.tally);
             self.draining = end_stream.then_some(id);
             return Some(Ready::Call(id));
         }
         if end_stream {
             self.draining = Some(id);
+        } else {
+            self.begun.push(id);
         }
         None
+    }
+
+    /// Sets the time of calls whose message was not complete in the input that began them. The usual call never gets
+    /// here with its message missing, and costs no entry.
+    fn time_unfinished(&mut self, now: Instant) {
+        let mut begun = std::mem::take(&mut self.begun);
+        for id in begun.drain(..) {
+            if !self.is_receiving(id) {
+                continue;
+            }
+            let calls = &self.calls;
+            let waits = |id: CallId| live_in(calls, id).is_some_and(|call| call.stage == Stage::Receiving);
+            self.unfinished.add(now + MESSAGE_TIME_MAX, id, self.http.stream_count(), waits);
+        }
+        begun.shrink_to(BEGUN_KEPT_MAX);
+        self.begun = begun;
     }
 
     fn set_deadline(&mut self, now: Instant, id: CallId, timeout: Duration) {
@@ -105,7 +132,7 @@ impl Server {
             return self.abort(id, &Status::new(Code::DeadlineExceeded, DEADLINE_TEXT));
         }
         let calls = &self.calls;
-        let is_live = |id: CallId| calls.get(id.0.slot()).is_some_and(|call| call.is_live(id));
+        let is_live = |id: CallId| live_in(calls, id).is_some();
         self.deadlines.add(at, id, self.http.stream_count(), is_live);
     }
 
@@ -120,7 +147,7 @@ impl Server {
             && let Ok(Parsed::Message { compressed: false, message, rest }) =
                 frame::parse(payload, self.config.message_len_max)
         {
-            call.stage = Stage::Announced;
+            call.note_message(message.len(), &self.tally);
             if call.kind == MethodKind::OneMessage {
                 return Some(Ready::Request(id, Place::Input(message)));
             }
@@ -130,6 +157,7 @@ impl Server {
             return Some(Ready::Message(id, Place::Input(message)));
         }
         if self.http.is_full() {
+            self.http.note_limit(MEMORY_FULL);
             self.abort(id, &Status::new(Code::ResourceExhausted, FULL_TEXT));
             return None;
         }
@@ -142,7 +170,7 @@ impl Server {
     fn on_reset<'i>(&mut self, id: CallId) -> Option<Ready<'i>> {
         let call = live(&mut self.calls, id)?;
         let announced = call.stage == Stage::Announced;
-        call.stage = Stage::Done;
+        call.end(Code::Canceled, &self.tally);
         call.release(&mut self.http);
         announced.then_some(Ready::Cancelled(id))
     }
@@ -174,8 +202,9 @@ impl Server {
             Place::Inbox(start..start + len)
         };
         self.lent = Some(id);
+        let len = if compressed { self.inflated.len() } else { len };
         let call = live(&mut self.calls, id)?;
-        call.stage = Stage::Announced;
+        call.note_message(len, &self.tally);
         Some(match call.kind {
             MethodKind::OneMessage => Ready::Request(id, place),
             MethodKind::Streaming => Ready::Message(id, place),
@@ -251,4 +280,6 @@ impl Server {
 
 /// Timeouts below this have passed before any answer could be made; Go's context says so for a nanosecond.
 const TIMEOUT_MIN: Duration = Duration::from_micros(10);
+/// Room for calls begun in one input that is kept.
+const BEGUN_KEPT_MAX: usize = 256;
 const FULL_TEXT: &str = "grpc: connection holds too much memory";

@@ -41,7 +41,9 @@ impl Connection {
     ) -> Result<Option<Event<'static>>, ConnectionError> {
         self.control_replies += 1;
         // A client cannot know our stream limit before it has read our SETTINGS.
-        if reason != Reason::RefusedStream {
+        if reason == Reason::RefusedStream {
+            self.meter.on_refused()?;
+        } else {
             self.settle_meter();
             self.meter.on_reset()?;
         }
@@ -69,14 +71,15 @@ impl Connection {
             frame::put_window_update(&mut self.sender.out.buf, 0, increment);
         }
         let end_stream = frame.has(flag::END_STREAM);
+        let Some(key) = self.streams.find(frame.stream) else {
+            self.meter.on_idle_frame()?;
+            return self.on_closed_stream(frame.stream).map(|()| None);
+        };
         if payload.is_empty() && !end_stream {
             self.meter.on_idle_frame()?;
         } else {
             self.meter.on_work(1);
         }
-        let Some(key) = self.streams.find(frame.stream) else {
-            return self.on_closed_stream(frame.stream).map(|()| None);
-        };
         self.on_body(key, frame.payload.len(), payload, end_stream)
     }
 
@@ -212,6 +215,7 @@ impl Connection {
             Err(Fault::Stream(id, reason))
         };
         if self.fields.overflowed() {
+            self.limit = Some(abuse::HEADERS_TOO_LARGE);
             return refused(&mut self.streams, Reason::FrameSizeError);
         }
         let Some(body) = request::check_head(&self.fields) else {
@@ -221,7 +225,9 @@ impl Connection {
             return refused(&mut self.streams, Reason::ProtocolError);
         }
         let cap = self.config.max_concurrent_streams.map_or(usize::MAX, |max| max as usize);
-        if self.is_full() || self.streams.count() >= cap {
+        let is_full = self.is_full();
+        if is_full || self.streams.count() >= cap {
+            self.limit = Some(if is_full { abuse::MEMORY_FULL } else { abuse::TOO_MANY_STREAMS });
             return refused(&mut self.streams, Reason::RefusedStream);
         }
         let stream = self.streams.open(id, self.sender.peer.initial_window_size, end_stream, body);

@@ -2,6 +2,7 @@
 
 use engine::map;
 use engine::mvcc::Cold;
+use engine::mvcc::hash::{HashTask, KvHash};
 use engine::mvcc::index::{self, IndexView, Root};
 use engine::mvcc::range::{Progress, RangeTask};
 use engine::mvcc::walk::Budget;
@@ -11,7 +12,8 @@ use engine::response::Response;
 
 use super::{Member, Stop, World};
 use crate::call::{Keys, Range, Reply};
-use crate::dump::{Pause, Reader};
+use crate::dump::{Dump, Pause, Reader};
+use crate::hash;
 use crate::serve::{self, PROBE};
 
 impl World {
@@ -72,6 +74,27 @@ impl World {
             let reply = self.read(&range)?;
             self.judge.check_range(&range, &reply).map_err(Stop::Violation)?;
         }
+        self.check_hashes(&dump)
+    }
+
+    /// Compares hashes with what the model makes of them.
+    fn check_hashes(&mut self, dump: &Dump) -> Result<(), Stop> {
+        let oldest = dump.compacted.max(1);
+        let between = oldest + self.pcg.below((dump.revision - oldest + 1) as u64) as i64;
+        let left = self.replica().compaction_hash(dump.compacted);
+        let mut found: Vec<_> = left.into_iter().map(|hash| (hash, true)).collect();
+        for revision in [oldest, between, dump.revision] {
+            found.push((self.hash(revision)?, false));
+        }
+        for (told, of_compaction) in found {
+            let KvHash { hash, compacted, revision } = told;
+            let right = hash::hash(self.judge.model(), compacted.0, revision.0, of_compaction);
+            if hash != right {
+                return Err(Stop::Violation(format!(
+                    "{told:?}, of a compaction: {of_compaction}; right is {right}"
+                )));
+            }
+        }
         Ok(())
     }
 
@@ -86,6 +109,19 @@ impl World {
             self.pump()?;
             if !self.step()? {
                 return Err(Stop::Violation("watchers wait and nothing is under way".into()));
+            }
+        }
+    }
+
+    /// One hash, to its end, with nothing else going on.
+    fn hash(&mut self, revision: i64) -> Result<KvHash, Stop> {
+        let task = HashTask::new(&self.replica().view(), revision);
+        let mut task = task.map_err(|error| Stop::Violation(format!("no hash at {revision}: {error:?}")))?;
+        loop {
+            match task.advance(&self.replica().view(), &mut Budget(u32::MAX)) {
+                Ok(Progress::Done(hash)) => return Ok(hash),
+                Ok(Progress::More) => {}
+                Err(cold) => self.fetch(&cold)?,
             }
         }
     }
