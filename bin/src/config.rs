@@ -23,6 +23,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tuning::profile::Driver;
+
 use crate::flags::{self, Answer, Failure, Given, Note, Outcome, Start};
 use crate::logging::{self, Level};
 pub use settings::{
@@ -220,6 +222,11 @@ fn build(
             .map(|gate| (*gate, flags::gate_enabled(&gates, gate.name)))
             .collect(),
         unsafe_no_fsync: given.bool("unsafe-no-fsync"),
+        driver: match given.text("kontiki-driver") {
+            "io_uring" => Some(Driver::Ring),
+            "portable" => Some(Driver::Portable),
+            _ => None,
+        },
         log_mode: match given.text("kontiki-log-mode") {
             "dsync" => LogMode::Dsync,
             "fdatasync" => LogMode::Fdatasync,

@@ -1,40 +1,43 @@
 //! One client connection: bytes from the socket into the front, answers out.
 //!
-//! Receives and sends go straight to the socket and wait on the ring only when it would block. All connections of an
+//! Receives and sends go straight to the socket and wait only when it would block. All connections of an
 //! executor share one read buffer, because what is received is handled before anything else runs; only the
 //! beginning of an incomplete frame is kept per connection.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
-use std::pin::{Pin, pin};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::replica::Fatal;
 use futures_io::{AsyncRead, AsyncWrite};
-use glommio::net::{TcpListener, TcpStream};
 use net::front::ConnId;
 use net::http::endpoints::Port;
 use net::http::pace::Pace;
 use net::http::sniff::{LINE_LEN_MAX, Protocol, sniff};
-use net::http::{io::Rewind, io::Stream, serve};
+use net::http::{io as transport, serve};
 
 use crate::complaints::{TOO_MANY_CONNECTIONS, UNKNOWN_PROTOCOL};
 use crate::guests::Paced;
 use crate::http::Checks;
 use crate::node::{Cores, Node};
+use crate::runtime::{Listener, Runtime, Stream};
 use crate::wake::{Wake, yield_once};
+
+/// After a failed accept, which the system could repeat for ever.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A connection and how it is written.
 pub struct Conn {
     id: ConnId,
     /// Who it is; none where the transport has no addresses.
     pub remote: Option<SocketAddr>,
-    stream: RefCell<TcpStream>,
+    stream: RefCell<Stream>,
     /// A task waits for the socket to take more.
     blocked: Cell<bool>,
     /// The connection ends once its output has gone.
@@ -48,65 +51,65 @@ pub struct Conn {
 }
 
 /// Accepts connections until the process ends.
-pub async fn accept(node: Rc<Node>, listener: TcpListener, port: Rc<Port>) {
+pub async fn accept(node: Rc<Node>, listener: Listener, port: Rc<Port>) {
     loop {
         match listener.accept().await {
             Ok(stream) if node.draining.get() => drop(stream),
             Ok(stream) => {
-                let remote = stream.peer_addr().ok();
+                let remote = stream.peer_addr();
                 let Some(place) = node.guests.place() else {
                     node.complain(TOO_MANY_CONNECTIONS, remote);
                     continue;
                 };
-                let (node, port) = (Rc::clone(&node), Rc::clone(&port));
-                glommio::spawn_local(async move {
+                let (runtime, node, port) = (node.runtime, Rc::clone(&node), Rc::clone(&port));
+                runtime.spawn_local(async move {
                     // Errors are the client's: it vanished or spoke nonsense, and it was told so.
                     let _ = serve_stream(node, stream, remote, port).await;
                     drop(place);
-                })
-                .detach();
+                });
             }
             Err(error) => {
                 node.log.warn("failed to accept a client connection", &[("error", &error.to_string())]);
-                glommio::timer::sleep(std::time::Duration::from_millis(100)).await;
+                node.runtime.sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
 /// Takes connections of would-be peers and closes them: a single member has none.
-pub async fn turn_away(listener: TcpListener) {
+pub async fn turn_away(runtime: Runtime, listener: Listener) {
     loop {
         if listener.accept().await.is_err() {
-            glommio::timer::sleep(std::time::Duration::from_millis(100)).await;
+            runtime.sleep(ACCEPT_PAUSE).await;
         }
     }
 }
 
 async fn serve_stream(
     node: Rc<Node>,
-    mut stream: TcpStream,
+    mut stream: Stream,
     remote: Option<SocketAddr>,
     port: Rc<Port>,
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    stream.set_nodelay();
     let guest = node.guests.welcome(Instant::now(), remote);
     let mut head = Vec::new();
     // Without an outcome, the guest was overdue.
     match guest.in_time(read_head(&mut stream, &mut head)).await.transpose()? {
         None | Some(Protocol::Open) => Ok(()),
-        Some(Protocol::Unknown) => {
-            node.complain(UNKNOWN_PROTOCOL, remote);
-            Ok(())
-        }
-        Some(Protocol::Http2) => {
+        // Nobody speaks gRPC to a port of metrics.
+        Some(Protocol::Http2) if matches!(*port, Port::Client(_)) => {
             drop(guest);
             serve_http2(node, stream, remote, head).await
+        }
+        Some(Protocol::Unknown | Protocol::Http2) => {
+            node.complain(UNKNOWN_PROTOCOL, remote);
+            Ok(())
         }
         Some(Protocol::Http1) => {
             guest.pace(Pace::on_recognised);
             let stream = Paced { stream, guest: Rc::clone(&guest) };
-            let io = Rewind::new(Bytes::from(head), Stream(stream));
+            let io = transport::Rewind::new(Bytes::from(head), transport::Stream(stream));
             let on_request = || guest.pace(|pace| pace.on_request(Instant::now()));
             let checks = Checks { node };
             let served = serve::serve(io, &port, &checks, on_request);
@@ -117,7 +120,7 @@ async fn serve_stream(
 }
 
 /// Reads into `head` until it says what the connection speaks; `Open` if it closes before.
-async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Protocol> {
+async fn read_head(stream: &mut Stream, head: &mut Vec<u8>) -> io::Result<Protocol> {
     loop {
         let mut chunk = [0; LINE_LEN_MAX];
         let len = poll_fn(|context| Pin::new(&mut *stream).poll_read(context, &mut chunk)).await?;
@@ -131,7 +134,7 @@ async fn read_head(stream: &mut TcpStream, head: &mut Vec<u8>) -> io::Result<Pro
 
 async fn serve_http2(
     node: Rc<Node>,
-    stream: TcpStream,
+    stream: Stream,
     remote: Option<SocketAddr>,
     head: Vec<u8>,
 ) -> io::Result<()> {
@@ -228,7 +231,8 @@ impl Conn {
         if self.send(&mut context, cores)? {
             self.blocked.set(true);
             let (conn, node) = (Rc::clone(self), Rc::clone(node));
-            glommio::spawn_local(async move { conn.send_blocked(&node).await }).detach();
+            let runtime = node.runtime;
+            runtime.spawn_local(async move { conn.send_blocked(&node).await });
         } else if self.finished.get() || node.draining.get() && cores.front.is_drained(self.id) {
             self.shut();
         }
@@ -289,9 +293,6 @@ impl Conn {
         self.finished.set(true);
         self.shut.set(true);
         self.resume.ring();
-        let stream = self.stream.borrow();
-        let shutdown = pin!(stream.shutdown(Shutdown::Both));
-        // It never waits; an error means that the peer was faster.
-        let _ = shutdown.poll(&mut Context::from_waker(Waker::noop()));
+        self.stream.borrow().shut();
     }
 }

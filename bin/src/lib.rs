@@ -42,6 +42,12 @@ mod wake;
 // A thread that wakes an executor without a timer.
 mod pulse;
 
+// Log files and all other files.
+pub mod disks;
+
+// The executor that runs all this.
+pub mod runtime;
+
 // The state core's loop.
 pub mod node;
 

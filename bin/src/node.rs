@@ -11,29 +11,29 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use engine::disk::dma::DmaLog;
-use engine::disk::file::FileDisk;
-use engine::disk::record::{Recorded, Recorder};
-use engine::disk::{Disk, DiskError, Op, Outcome, Owner, Token};
+use bytes::Bytes;
+use engine::disk::peek::{self, Peeked, Peeks};
+use engine::disk::{FileName, Op, Outcome, Output, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
-use glommio::sync::Semaphore;
 use net::api::route::ROUTES;
 use net::front::{ConnId, Front};
 use net::h2::abuse;
 use net::http::pace;
+use tokio::sync::Semaphore;
 use tuning::probe::limits::open_files;
 
 use crate::complaints::Complaints;
 use crate::conn::Conn;
+use crate::disks::{Disks, LogFiles};
 use crate::guests::Guests;
 use crate::logging::Logger;
 use crate::metrics::{Metrics, Snapshot};
 use crate::pulse::Beat;
+use crate::runtime::{COLD_READS_MAX, Runtime};
 use crate::slow::Slowness;
 use crate::wake::{Wake, yield_once};
 
@@ -46,14 +46,12 @@ const TICK_MIN: Duration = Duration::from_millis(2);
 /// Checkpoint operations are this far apart, so that the log's writes find the disk free in between.
 const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
 
-/// Cold reads under way at once.
-const COLD_READS_MAX: u64 = 8;
-
-/// Background threads: for cold reads, and for a few writes at a time.
-pub const BACKGROUND_THREADS: usize = COLD_READS_MAX as usize + 4;
+/// Cold reads of one turn that may be answered out of the page cache: a millisecond of them.
+const PEEKS_MAX: usize = 512;
 
 /// The state core.
 pub struct Node {
+    pub(crate) runtime: Runtime,
     pub(crate) cores: RefCell<Cores>,
     pub(crate) log: Logger,
     pub(crate) metrics: Metrics,
@@ -64,6 +62,8 @@ pub struct Node {
     wake: Wake,
     log_files: LogFiles,
     disks: Disks,
+    /// Cold reads that need not wait.
+    peeks: RefCell<Peeks>,
     /// Background threads that cold reads may have.
     cold_reads: Semaphore,
     /// Reads for HTTP checks that are under way.
@@ -92,52 +92,10 @@ struct OutsideRead {
     outcome: Cell<Option<Result<(), ApiError>>>,
 }
 
-/// How log blocks are written.
-pub enum LogFiles {
-    /// Direct IO on the ring.
-    Direct(DmaLog),
-    /// Through the page cache on a background thread, where direct IO is not to be had.
-    Cached,
-}
-
-/// Blocking disks for background threads, one in use by each.
-#[derive(Clone)]
-pub struct Disks {
-    root: PathBuf,
-    log: PathBuf,
-    recorder: Option<Recorder>,
-    stall: Duration,
-    idle: Arc<Mutex<Vec<Box<dyn Disk + Send>>>>,
-}
-
-impl Disks {
-    /// Disks of the data directory `root`, whose log lies in `log`. A `recorder` notes what they do, and each
-    /// read waits for `stall` first; both are for tests.
-    pub fn new(root: PathBuf, log: PathBuf, recorder: Option<Recorder>, stall: Duration) -> Disks {
-        Disks { root, log, recorder, stall, idle: Arc::default() }
-    }
-
-    /// One more disk.
-    pub fn open(&self) -> Result<Box<dyn Disk + Send>, DiskError> {
-        let disk = FileDisk::with_log(&self.root, &self.log)?;
-        Ok(match &self.recorder {
-            Some(recorder) => Box::new(Recorded::new(disk, recorder.clone())),
-            None => Box::new(disk),
-        })
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut dyn Disk) -> T) -> T {
-        let idle = self.idle.lock().expect("nobody panics with it").pop();
-        let mut disk = idle.unwrap_or_else(|| self.open().expect("the data directory was opened before"));
-        let outcome = work(&mut *disk);
-        self.idle.lock().expect("nobody panics with it").push(disk);
-        outcome
-    }
-}
-
 impl Node {
     /// A node of one executor, which must be the one this is called on.
     pub fn new(
+        runtime: Runtime,
         replica: Replica,
         front: Front,
         log: Logger,
@@ -146,6 +104,7 @@ impl Node {
         about: Snapshot,
     ) -> Rc<Node> {
         Rc::new(Node {
+            runtime,
             cores: RefCell::new(Cores {
                 replica,
                 front,
@@ -159,6 +118,7 @@ impl Node {
             read_buffer: RefCell::new(vec![0; READ_BUFFER]),
             wake: Wake::default(),
             log_files,
+            peeks: RefCell::new(Peeks::new(disks.root().to_owned())),
             disks,
             cold_reads: Semaphore::new(COLD_READS_MAX),
             outside: RefCell::default(),
@@ -195,7 +155,7 @@ impl Node {
         loop {
             let due = self.cores.borrow().timers.first_key_value().map(|((due, _), _)| *due);
             let wait = due.map_or(TICK_MAX, |due| due.saturating_duration_since(Instant::now()));
-            glommio::timer::sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
+            self.runtime.sleep(wait.clamp(TICK_MIN, TICK_MAX)).await;
             beat.beat();
             let now = Instant::now();
             if now >= replica_due {
@@ -228,10 +188,20 @@ impl Node {
                 read.wake.ring();
             }
         }
+        let mut peeked = 0;
         while let Some(work) = replica.poll_work() {
-            self.start(work);
+            match work {
+                Work::Disk(token, op)
+                    if peeked < PEEKS_MAX
+                        && let Some(data) = self.peek(token, &op) =>
+                {
+                    peeked += 1;
+                    replica.on_disk(token, Ok(Output::Data(data)))?;
+                }
+                work => self.start(work),
+            }
         }
-        if replica.has_more() || front.has_slices() {
+        if peeked > 0 || replica.has_more() || front.has_slices() {
             self.ring();
         }
         while let Some(conn) = front.poll_ended() {
@@ -314,17 +284,21 @@ impl Node {
     /// Starts work; its end comes back as input.
     fn start(self: &Rc<Node>, work: Work) {
         let node = Rc::clone(self);
+        let work = match work {
+            Work::Disk(token, op) if is_block(token, &op) => return self.start_block(token, op),
+            work => work,
+        };
         let task = async move {
             let outcome = match work {
                 Work::Disk(token, op) => {
-                    let outcome = node.run_disk(token, op).await;
+                    let outcome = node.run_disk(op).await;
                     node.cores.borrow_mut().replica.on_disk(token, outcome)
                 }
                 Work::Checkpoint(job) => {
                     let (job, outcome) = node.run_checkpoint(job).await;
                     node.cores.borrow_mut().replica.on_checkpoint(job, outcome)
                 }
-                Work::Prefault(prefault) => match in_background(move || prefault.run()).await {
+                Work::Prefault(prefault) => match node.runtime.spawn_blocking(move || prefault.run()).await {
                     Ok(done) => {
                         node.cores.borrow_mut().replica.on_prefaulted(done);
                         Ok(())
@@ -336,35 +310,69 @@ impl Node {
                     node.cores.borrow_mut().replica.on_populated(done)
                 }
             };
-            match outcome {
-                Ok(()) => node.ring(),
-                Err(fatal) => node.end_with(&fatal),
-            }
+            node.go_on(outcome);
         };
-        glommio::spawn_local(task).detach();
+        self.runtime.spawn_local(task);
     }
 
-    async fn run_disk(&self, token: Token, op: Op) -> Outcome {
-        let started = Instant::now();
-        let is_block = token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. });
-        if let (true, LogFiles::Direct(files)) = (is_block, &self.log_files) {
-            let len = written_bytes(&op);
-            let outcome = files.run(op).await;
-            self.on_log_written(started, len);
-            return outcome;
+    /// A log block is on its way to the disk before this returns: the rest of the turn does not delay it.
+    fn start_block(self: &Rc<Node>, token: Token, op: Op) {
+        let (node, started, len) = (Rc::clone(self), Instant::now(), written_bytes(&op));
+        let written = self.log_files.run(op);
+        self.runtime.spawn_local(async move {
+            let outcome = written.await;
+            node.on_log_written(started, len);
+            let heard = node.cores.borrow_mut().replica.on_disk(token, outcome);
+            node.go_on(heard);
+        });
+    }
+
+    /// The replica heard of something: a turn is due, or the end.
+    fn go_on(&self, heard: Result<(), Fatal>) {
+        match heard {
+            Ok(()) => self.ring(),
+            Err(fatal) => self.end_with(&fatal),
         }
-        if let (LogFiles::Direct(files), Op::Rename { .. } | Op::Remove { .. }) = (&self.log_files, &op) {
-            files.forget(op.file());
+    }
+
+    /// What a cold read asks for, if the page cache holds it.
+    fn peek(self: &Rc<Node>, token: Token, op: &Op) -> Option<Bytes> {
+        let Op::Read { file, offset, enough, .. } = *op else { return None };
+        if token.owner != Owner::History || !self.disks.stall().is_zero() {
+            return None;
         }
-        let (disks, len) = (self.disks.clone(), written_bytes(&op));
-        let outcome = match op {
+        match self.peeks.borrow_mut().read(file, offset, enough) {
+            Peeked::Here(data) => Some(data),
+            Peeked::Elsewhere => None,
+            Peeked::Unopened(path) => {
+                self.open_to_peek(file, path);
+                None
+            }
+        }
+    }
+
+    fn open_to_peek(self: &Rc<Node>, file: FileName, path: PathBuf) {
+        let node = Rc::clone(self);
+        self.runtime.spawn_local(async move {
+            // Should it fail, the reads that may wait will say why.
+            if let Ok(opened) = node.in_background_cold(move || peek::open(&path)).await {
+                node.peeks.borrow_mut().add(file, opened);
+            }
+        });
+    }
+
+    async fn run_disk(&self, op: Op) -> Outcome {
+        if let Op::Remove { file } = op {
+            self.peeks.borrow_mut().forget(file);
+        }
+        if matches!(op, Op::Rename { .. } | Op::Remove { .. }) {
+            self.log_files.forget(op.file());
+        }
+        let disks = self.disks.clone();
+        match op {
             Op::Read { .. } => self.in_background_cold(move || disks.with(|disk| disk.run(op))).await,
-            _ => in_background(move || disks.with(|disk| disk.run(op))).await,
-        };
-        if is_block {
-            self.on_log_written(started, len);
+            _ => self.runtime.spawn_blocking(move || disks.with(|disk| disk.run(op))).await,
         }
-        outcome
     }
 
     /// A block of the log is durable.
@@ -379,26 +387,29 @@ impl Node {
     /// A read of something cold. Cold reads wait for each other, and never take all threads: a disk that is slow to read
     /// must not hold up the log's new segments, the history and the checkpoint.
     async fn in_background_cold<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let _permit = self.cold_reads.acquire_permit(1).await.expect("nobody closes it");
-        let stall = self.disks.stall;
-        in_background(move || {
-            if !stall.is_zero() {
-                std::thread::sleep(stall);
-            }
-            work()
-        })
-        .await
+        let _permit = self.cold_reads.acquire().await.expect("nobody closes it");
+        let stall = self.disks.stall();
+        self.runtime
+            .spawn_blocking(move || {
+                if !stall.is_zero() {
+                    std::thread::sleep(stall);
+                }
+                work()
+            })
+            .await
     }
 
     async fn run_checkpoint(&self, job: CheckpointJob) -> (CheckpointJob, Result<(), MapError>) {
         let started = Instant::now();
         let disks = self.disks.clone();
-        let done = in_background(move || {
-            let mut job = job;
-            let outcome = disks.with(|disk| job.run(disk, || std::thread::sleep(CHECKPOINT_PAUSE)));
-            (job, outcome)
-        })
-        .await;
+        let done = self
+            .runtime
+            .spawn_blocking(move || {
+                let mut job = job;
+                let outcome = disks.with(|disk| job.run(disk, || std::thread::sleep(CHECKPOINT_PAUSE)));
+                (job, outcome)
+            })
+            .await;
         self.metrics.backend_commit.observe_duration(started.elapsed());
         done
     }
@@ -469,12 +480,12 @@ impl Node {
         self.cores.borrow_mut().front.shutdown(begun);
         self.ring();
         while begun.elapsed() < drain && !self.is_drained() {
-            glommio::timer::sleep(Duration::from_millis(2)).await;
+            self.runtime.sleep(Duration::from_millis(2)).await;
         }
         self.cores.borrow_mut().replica.stop();
         while begun.elapsed() < all && !self.cores.borrow().replica.is_stopped() {
             self.ring();
-            glommio::timer::sleep(Duration::from_millis(2)).await;
+            self.runtime.sleep(Duration::from_millis(2)).await;
         }
         if !self.cores.borrow().replica.is_stopped() {
             self.log.warn("the disk is too slow for an orderly end; the next start replays the log", &[]);
@@ -496,13 +507,13 @@ impl Node {
     }
 }
 
+fn is_block(token: Token, op: &Op) -> bool {
+    token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. })
+}
+
 fn written_bytes(op: &Op) -> usize {
     if let Op::Write { data, .. } = op { data.len() } else { 0 }
 }
 
 /// One receive takes at most this.
 const READ_BUFFER: usize = 256 << 10;
-
-async fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    glommio::executor().spawn_blocking(work).await
-}

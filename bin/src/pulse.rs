@@ -1,4 +1,4 @@
-//! A thread that wakes an executor which sleeps although it has work.
+//! A thread that wakes an executor which sleeps although it has work; for the driver on io_uring alone.
 //!
 //! glommio 0.9 arms its preemption timer, and looks whether it has fired before it runs a task. A thread that loses its
 //! processor in between for longer than the timer, a millisecond, runs nothing; it takes that for having nothing to
@@ -21,7 +21,7 @@ use signal_hook::consts::SIGURG;
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// Counts the turns of a clock. Relaxed: the count orders nothing, it only moves.
-#[derive(Debug, Clone)]
+#[derive(Clone, Debug, Default)]
 pub struct Beat(Arc<AtomicU64>);
 
 impl Beat {

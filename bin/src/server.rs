@@ -6,39 +6,45 @@
 //! 3. Run the state core until a signal comes.
 //! 4. Drain, seal, checkpoint, and die of the signal, as etcd does.
 
+// Ports.
+mod listen;
+
+// io_uring or not.
+mod driver;
+
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use engine::disk::dma::DmaLog;
 use engine::disk::record::Recorder;
 use engine::map::mapping;
 use engine::replica::open::{self, Opened};
 use engine::replica::{self, Replica};
 use engine::wal;
-use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use net::api::cluster::Member;
 use net::front::{self, Front};
 use net::grpc;
 use net::http::access::Access;
 use net::http::endpoints::Port;
-use net::listen::Listener;
-use tuning::profile::{self, Driver, Profile};
+use tuning::profile::Profile;
 
-use crate::config::{Allowed, Config, LogMode};
+use crate::config::{Allowed, Config};
 use crate::conn;
 use crate::datadir::{DataDir, Found, Identity, LOCK_WAIT};
+use crate::disks::{Disks, LogFiles};
 use crate::flags::Failure;
 use crate::logging::Logger;
-use crate::node::{BACKGROUND_THREADS, Disks, LogFiles, Node};
+use crate::node::Node;
 use crate::notify::{self, State};
 use crate::pulse::{self, Beat};
+use crate::runtime::Runtime;
 use crate::signals::{Signal, Signals};
-use crate::url::{Scheme, Url};
+use crate::url::Url;
 use crate::{bootstrap, datadir, version};
+use driver::Choice;
+use listen::{Bound, bind};
 
 /// How long clients may take to finish their calls after a signal.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -76,31 +82,26 @@ struct Prepared {
     opened: Opened,
     dir: DataDir,
     disks: Disks,
-    recorder: Option<Recorder>,
+    log_files: LogFiles,
+    runtime: Runtime,
     profile: Profile,
-    mode: LogMode,
     cluster_id: u64,
     member_id: u64,
-    listeners: Vec<(Url, Listener)>,
+    listeners: Vec<Bound>,
+    /// Watched where the executor needs it.
     beat: Beat,
     /// Other members do not connect yet, but the ports are ours.
-    peer_listeners: Vec<(Url, Listener)>,
+    peer_listeners: Vec<Bound>,
+    metrics_listeners: Vec<Bound>,
 }
 
 fn start(config: &Config, log: &Logger) -> Result<Signal, Failure> {
     let signals = Signals::install().map_err(|error| refuse(format!("no signal handlers: {error}")))?;
     let prepared = prepare(config, log)?;
-    let io_memory = prepared.profile.io_memory_bytes.value;
-    let placement = prepared.profile.state_cpu.value.map_or(Placement::Unbound, Placement::Fixed);
-    let executor = LocalExecutorBuilder::new(placement)
-        .name("state")
-        .io_memory(io_memory)
-        .ring_depth(prepared.profile.ring_depth.value)
-        .preempt_timer(Duration::from_millis(1))
-        .blocking_thread_pool_placement(PoolPlacement::Unbound(BACKGROUND_THREADS))
-        .make()
-        .map_err(|error| refuse(format!("the io_uring executor does not start: {error}")))?;
-    Ok(executor.run(serve(config, log.clone(), signals, prepared)))
+    let (runtime, profile) = (prepared.runtime, prepared.profile.clone());
+    runtime
+        .run(&profile, serve(config, log.clone(), signals, prepared))
+        .map_err(|error| refuse(format!("the executor does not start: {error}")))?
 }
 
 fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
@@ -115,6 +116,7 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
     config.log_start(log, initialized);
     let listeners = bind(&config.listen_client_urls, config)?;
     let peer_listeners = bind(&config.listen_peer_urls, config)?;
+    let metrics_listeners = bind(&config.listen_metrics_urls, config)?;
     let wal_dir = config.wal_dir.as_deref();
     let mut dir = match inspection.found {
         Found::Ours(_) => DataDir::open(&config.data_dir, wal_dir, LOCK_WAIT),
@@ -126,41 +128,37 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
     }
     .map_err(|error| refuse(error.to_string()))?;
     let Identity { cluster_id, member_id } = *dir.identity();
-    let host = profile::Host::probe(dir.log_dir());
-    let profile = profile::decide(&host);
-    if let Err(obstacle) = &host.ring {
-        return Err(refuse(obstacle.0.clone()));
-    }
-    if profile.driver.value == Driver::Portable {
-        log.warn(
-            "the log is written through the page cache",
-            &[("reason", &profile.driver.reason.to_string())],
-        );
-    }
-    let mode = log_mode(config, &profile);
+    let driver = Choice::make(config, &dir, log)?;
     let recorder = config.record_disk.as_deref().map(record).transpose()?;
     let disks =
         Disks::new(dir.path().to_owned(), dir.log_dir().to_owned(), recorder.clone(), config.stall_reads);
-    let opened = open_replica(config, &dir, &disks, mode)?;
+    let opened = open_replica(config, &dir, &disks, driver.wal_mode(config))?;
     for warning in &opened.warnings {
         log.warn(warning, &[]);
     }
     if !initialized {
         dir.commit(recorder.as_ref()).map_err(|error| refuse(error.to_string()))?;
     }
-    let beat = pulse::start().map_err(|error| refuse(format!("no thread to watch the executor: {error}")))?;
+    let log_files = driver.log_files(config, &dir, recorder)?;
+    let Choice { runtime, profile, .. } = driver;
+    let beat = match runtime {
+        Runtime::Ring => pulse::start(),
+        Runtime::Portable => Ok(Beat::default()),
+    }
+    .map_err(|error| refuse(format!("no thread to watch the executor: {error}")))?;
     Ok(Prepared {
         opened,
         dir,
         disks,
-        recorder,
+        log_files,
+        runtime,
         profile,
-        mode,
         cluster_id,
         member_id,
         listeners,
         beat,
         peer_listeners,
+        metrics_listeners,
     })
 }
 
@@ -170,68 +168,7 @@ fn record(path: &Path) -> Result<Recorder, Failure> {
         .map_err(|error| refuse(format!("--kontiki-record-disk={}: {error}", path.display())))
 }
 
-fn bind(urls: &[Url], config: &Config) -> Result<Vec<(Url, Listener)>, Failure> {
-    let mut listeners = Vec::new();
-    for url in urls {
-        if url.scheme() != Scheme::Http {
-            return Err(refuse(format!("{}: only http:// URLs can be listened on yet", url.as_str())));
-        }
-        let address = address_of(url).map_err(refuse)?;
-        let listener = bind_patiently(address, config.socket.reuse_port).map_err(|error| {
-            let reason = match error.kind() {
-                std::io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-                _ => error.to_string(),
-            };
-            refuse(format!("listen tcp {address}: bind: {reason}"))
-        })?;
-        listeners.push((url.clone(), listener));
-    }
-    Ok(listeners)
-}
-
-/// How long a busy port may still be that of a process which was just killed: the kernel keeps its sockets until the
-/// last operation on its ring has ended.
-const PORT_WAIT: Duration = Duration::from_secs(1);
-
-fn bind_patiently(address: SocketAddr, reuse_port: bool) -> std::io::Result<Listener> {
-    let begun = Instant::now();
-    loop {
-        match Listener::bind(address, reuse_port) {
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && begun.elapsed() < PORT_WAIT => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-/// The address to bind: an IP address, or localhost.
-fn address_of(url: &Url) -> Result<SocketAddr, String> {
-    let found = match url.host().parse::<IpAddr>() {
-        Ok(ip) => url.port().parse().map(|port| SocketAddr::new(ip, port)).ok(),
-        Err(_) => {
-            let mut all = url.address().to_socket_addrs().map_err(|error| error.to_string())?;
-            let first = all.next();
-            // Go prefers IPv4 when a name has both.
-            first.into_iter().chain(all).min_by_key(SocketAddr::is_ipv6)
-        }
-    };
-    found.ok_or_else(|| format!("{}: no address to listen on", url.as_str()))
-}
-
-/// How log blocks become durable in this run; never `Auto`.
-fn log_mode(config: &Config, profile: &Profile) -> LogMode {
-    match (config.log_mode, profile.log_mode.value) {
-        (LogMode::Auto, profile::LogMode::Dsync) => LogMode::Dsync,
-        (LogMode::Auto, profile::LogMode::Fdatasync) => LogMode::Fdatasync,
-        (chosen, _) => chosen,
-    }
-}
-
-/// Blocks in flight.
-const DEPTH: usize = 4;
-
-fn open_replica(config: &Config, dir: &DataDir, disks: &Disks, mode: LogMode) -> Result<Opened, Failure> {
+fn open_replica(config: &Config, dir: &DataDir, disks: &Disks, mode: wal::Mode) -> Result<Opened, Failure> {
     let Identity { cluster_id, member_id } = *dir.identity();
     let mut settings = replica::Config::new(cluster_id, member_id, u64::from_le_bytes(random()));
     settings.heartbeat = config.heartbeat;
@@ -242,11 +179,7 @@ fn open_replica(config: &Config, dir: &DataDir, disks: &Disks, mode: LogMode) ->
     settings.checkpoint_entries = config.checkpoint_entries;
     settings.quota_bytes = config.quota_backend_bytes;
     settings.wal = wal::Config::for_entries(settings.request_bytes_max.saturating_add(512 << 10));
-    settings.wal.mode = match mode {
-        _ if config.unsafe_no_fsync => wal::Mode::NoFsync { depth: DEPTH },
-        LogMode::Fdatasync => wal::Mode::Fdatasync,
-        LogMode::Auto | LogMode::Dsync => wal::Mode::Dsync { depth: DEPTH },
-    };
+    settings.wal.mode = mode;
     let mut disk = disks.open().map_err(|error| refuse(error.to_string()))?;
     let open_index = || File::open(dir.index_file());
     let mapping = may_map(dir).map_err(refuse)?.then_some(&open_index as &dyn Fn() -> std::io::Result<File>);
@@ -262,59 +195,53 @@ fn may_map(dir: &DataDir) -> Result<bool, String> {
     mapping::is_coherent(&scratch).map_err(told)
 }
 
-async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepared) -> Signal {
-    let Prepared {
-        opened,
-        dir,
-        disks,
-        recorder,
-        profile,
-        mode,
-        cluster_id,
-        member_id,
-        listeners,
-        beat,
-        peer_listeners,
-    } = prepared;
-    let replica: Replica = opened.replica;
-    let synced = !config.unsafe_no_fsync && mode != LogMode::Fdatasync;
-    let log_files = match profile.driver.value {
-        Driver::Ring => LogFiles::Direct(DmaLog::new(dir.log_dir().to_owned(), synced, recorder)),
-        Driver::Portable => LogFiles::Cached,
-    };
+async fn serve(
+    config: &Config,
+    log: Logger,
+    signals: Signals,
+    prepared: Prepared,
+) -> Result<Signal, Failure> {
+    // Until the end of this.
+    let _locked = prepared.dir;
+    let (runtime, member_id) = (prepared.runtime, prepared.member_id);
+    let replica: Replica = prepared.opened.replica;
     let about = crate::metrics::about(config, member_id);
-    let node =
-        Node::new(replica, Front::new(front_config(config, member_id)), log.clone(), log_files, disks, about);
+    let front = Front::new(front_config(config, member_id));
+    let (disks, log_files) = (prepared.disks, prepared.log_files);
+    let node = Node::new(runtime, replica, front, log.clone(), log_files, disks, about);
     node.warn_of_slow(config.warning_apply_duration, config.warning_unary_request_duration);
-    glommio::spawn_local(Rc::clone(&node).run_turns()).detach();
-    glommio::spawn_local(Rc::clone(&node).run_clock(beat)).detach();
+    runtime.spawn_local(Rc::clone(&node).run_turns());
+    runtime.spawn_local(Rc::clone(&node).run_clock(prepared.beat));
     node.ring();
     log.info(
         "starting etcd server",
         &[
             ("local-member-id", &format!("{member_id:x}")),
-            ("cluster-id", &format!("{cluster_id:x}")),
-            ("replayed-entries", &opened.replayed),
+            ("cluster-id", &format!("{:x}", prepared.cluster_id)),
+            ("replayed-entries", &prepared.opened.replayed),
         ],
     );
     let access =
         Access { hosts: allowed(&config.host_whitelist), tls: false, origins: allowed(&config.cors) };
-    let port = Rc::new(Port::Client(access));
-    let mut addresses = Vec::new();
-    for (url, listener) in listeners {
-        addresses.push(listener.local_address().map_or_else(|_| url.address().to_owned(), |a| a.to_string()));
-        let listener = listener.into_glommio();
-        glommio::spawn_local(conn::accept(Rc::clone(&node), listener, Rc::clone(&port))).detach();
+    // Names of sockets go when this ends.
+    let mut names = Vec::new();
+    let client_addresses = accept(&node, Port::Client(access), prepared.listeners, &mut names)?;
+    let metrics_addresses = accept(&node, Port::Metrics, prepared.metrics_listeners, &mut names)?;
+    for Bound { address, listener, name } in prepared.peer_listeners {
+        names.extend(name);
+        let listener = runtime.listen(listener).map_err(cannot_listen)?;
+        runtime.spawn_local(conn::turn_away(runtime, listener));
+        log.info("serving peer traffic", &[("address", &address)]);
     }
-    for (_, listener) in peer_listeners {
-        glommio::spawn_local(conn::turn_away(listener.into_glommio())).detach();
+    for address in &metrics_addresses {
+        log.info("serving metrics", &[("address", address)]);
     }
     // Ready means that a linearizable read is answered.
     while node.read_outside().await.is_err() {
-        glommio::timer::sleep(Duration::from_millis(1)).await;
+        runtime.sleep(Duration::from_millis(1)).await;
     }
     log.info("ready to serve client requests", &[]);
-    for address in &addresses {
+    for address in &client_addresses {
         log.info(
             "serving client traffic insecurely; this is strongly discouraged!",
             &[("traffic", &"grpc+http"), ("address", address)],
@@ -325,7 +252,7 @@ async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepare
         if let Some(signal) = signals.pending() {
             break signal;
         }
-        glommio::timer::sleep(SIGNAL_POLL).await;
+        runtime.sleep(SIGNAL_POLL).await;
     };
     log.info("received signal; shutting down", &[("signal", &signal.name())]);
     tell_systemd(&log, State::Stopping);
@@ -335,7 +262,25 @@ async fn serve(config: &Config, log: Logger, signals: Signals, prepared: Prepare
     );
     node.stop(DRAIN, STOP).await;
     log.info("closed etcd server", &[("name", &config.name)]);
-    signal
+    Ok(signal)
+}
+
+/// Accepts connections on `listeners`; gives their addresses.
+fn accept(
+    node: &Rc<Node>,
+    port: Port,
+    listeners: Vec<Bound>,
+    names: &mut Vec<listen::Name>,
+) -> Result<Vec<String>, Failure> {
+    let port = Rc::new(port);
+    let mut addresses = Vec::new();
+    for Bound { address, listener, name } in listeners {
+        names.extend(name);
+        addresses.push(address);
+        let listener = node.runtime.listen(listener).map_err(cannot_listen)?;
+        node.runtime.spawn_local(conn::accept(Rc::clone(node), listener, Rc::clone(&port)));
+    }
+    Ok(addresses)
 }
 
 fn tell_systemd(log: &Logger, state: State) {
@@ -387,6 +332,10 @@ fn allowed(list: &Allowed) -> Vec<String> {
         Allowed::Any => Vec::new(),
         Allowed::Only(names) => names.clone(),
     }
+}
+
+fn cannot_listen(error: std::io::Error) -> Failure {
+    refuse(format!("a port cannot be used: {error}"))
 }
 
 fn refuse(error: impl Into<String>) -> Failure {

@@ -23,9 +23,10 @@ fn main() {
     let root = std::env::temp_dir().join(format!("kontiki-recover-{}", std::process::id()));
     let mut disk = FileDisk::open(&root).expect("a directory to work in");
     for (stop, orderly) in [("killed", false), ("stopped in order", true)] {
-        let last = fill(&mut disk, if orderly { 4 << 20 } else { log_bytes }, block_bytes, orderly);
+        let last = fill(&mut disk, if orderly { 40 << 20 } else { log_bytes }, block_bytes, orderly);
         for percent in [100, 80, 0] {
-            let applied = EntryId { index: last * percent / 100, term: 1 };
+            let index = last * percent / 100;
+            let applied = EntryId { index, term: index.min(1) };
             let cold = drop_caches();
             let before = Instant::now();
             let recovered = recover(&mut disk, IDENTITY, applied, Voters::Single).expect("a sound log");

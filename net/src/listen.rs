@@ -6,10 +6,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::time::Duration;
 
-use glommio::net::{TcpListener, UnixStream};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use glommio::net::TcpListener;
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted: what Go takes from `net.core.somaxconn` on current kernels.
 const BACKLOG: i32 = 4096;
@@ -40,25 +42,60 @@ impl Listener {
         Ok(Listener(socket))
     }
 
+    /// Binds a name in the file system and listens. What a server left there that is gone is replaced; a socket that still
+    /// takes connections, and anything that is no socket, is "address in use".
+    pub fn bind_unix(path: &Path) -> io::Result<Listener> {
+        let (socket, address) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
+        socket.set_nonblocking(true)?;
+        let mut bound = socket.bind(&address);
+        let in_use = bound.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse);
+        if in_use && is_left_over(path, &address)? {
+            std::fs::remove_file(path)?;
+            bound = socket.bind(&address);
+        }
+        bound?;
+        socket.listen(BACKLOG)?;
+        Ok(Listener(socket))
+    }
+
     /// Where it listens; with port 0 in the request, the port that was given.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         let address = self.0.local_addr()?;
         address.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
     }
 
-    /// Hands it to the executor this is called on.
+    /// For an executor that polls it; accepting from it never blocks.
+    pub fn into_std(self) -> io::Result<StdListener> {
+        Ok(match self.0.domain()? {
+            Domain::UNIX => StdListener::Unix(self.0.into()),
+            _ => StdListener::Tcp(self.0.into()),
+        })
+    }
+
+    /// Hands it to the glommio executor this is called on. A unix socket too: glommio's own unix listener cannot be made
+    /// from a descriptor, and to accept, receive and send the ring asks for no address.
     pub fn into_glommio(self) -> TcpListener {
         let descriptor = self.0.into_raw_fd();
-        // SAFETY: the descriptor is a listening TCP socket that nobody else owns; glommio closes it.
+        // SAFETY: the descriptor is a listening stream socket that nobody else owns; glommio closes it.
         unsafe { TcpListener::from_raw_fd(descriptor) }
     }
 }
 
-/// Hands one end of a socket pair to the executor this is called on.
-pub fn unix_into_glommio(socket: std::os::unix::net::UnixStream) -> UnixStream {
-    let descriptor = socket.into_raw_fd();
-    // SAFETY: the descriptor is a connected stream socket that nobody else owns; glommio closes it.
-    unsafe { UnixStream::from_raw_fd(descriptor) }
+/// A listener of the standard library's.
+#[derive(Debug)]
+pub enum StdListener {
+    /// IP.
+    Tcp(std::net::TcpListener),
+    /// A name in the file system.
+    Unix(UnixListener),
+}
+
+/// Whether `path` is a socket that nobody listens on.
+fn is_left_over(path: &Path, address: &SockAddr) -> io::Result<bool> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = path.symlink_metadata()?.file_type().is_socket();
+    let asked = Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(address);
+    Ok(is_socket && asked.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
 }
 
 #[cfg(test)]
@@ -74,5 +111,20 @@ mod tests {
         drop(first);
         let first = Listener::bind(free, true).unwrap();
         Listener::bind(first.local_address().unwrap(), true).unwrap();
+    }
+
+    #[test]
+    fn a_name_is_taken_once_and_again_when_its_server_is_gone() {
+        let path = std::env::temp_dir().join(format!("kontiki-listen-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let first = Listener::bind_unix(&path).unwrap();
+        let in_use = |path: &Path| Listener::bind_unix(path).unwrap_err().kind() == io::ErrorKind::AddrInUse;
+        assert!(in_use(&path));
+        drop(first);
+        assert!(matches!(Listener::bind_unix(&path).unwrap().into_std(), Ok(StdListener::Unix(_))));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "somebody's").unwrap();
+        assert!(in_use(&path));
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -41,6 +41,11 @@ pub mod floods;
 
 /// HTTP/2 by the book.
 pub mod h2spec;
+/// Hosts without io_uring.
+pub mod refused;
+
+/// What can be listened on.
+pub mod ports;
 
 /// Command lines, signals and directories.
 pub mod flags;

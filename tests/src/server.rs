@@ -33,6 +33,8 @@ pub struct Binary {
     pub path: PathBuf,
     /// Flags it gets at every start.
     pub flags: Vec<String>,
+    /// A program and its arguments that becomes the executable; empty if nothing stands before it.
+    pub launcher: Vec<String>,
 }
 
 impl Binary {
@@ -59,7 +61,12 @@ impl Binary {
         if !path.is_file() {
             return Err(StartError::Missing { path: path.to_path_buf(), cure: cure.to_owned() });
         }
-        Ok(Binary { name: name.to_owned(), path: path.to_path_buf(), flags: Vec::new() })
+        Ok(Binary {
+            name: name.to_owned(),
+            path: path.to_path_buf(),
+            flags: Vec::new(),
+            launcher: Vec::new(),
+        })
     }
 
     /// Runs it with `args` until it ends by itself, at most `limit`; then it is killed and the error says so.
@@ -79,7 +86,9 @@ impl Binary {
     }
 
     fn command(&self, args: impl Iterator<Item = OsString>) -> Command {
-        let mut command = Command::new(&self.path);
+        let mut words = self.launcher.iter().map(OsString::from).chain([self.path.clone().into_os_string()]);
+        let mut command = Command::new(words.next().expect("the executable at least"));
+        command.args(words);
         // A variable such as ETCD_NAME of the caller would shadow a flag and stop the server.
         for (key, _) in std::env::vars_os() {
             if key.to_string_lossy().starts_with("ETCD_") {

@@ -134,8 +134,17 @@ impl fmt::Display for LogMode {
 pub enum Driver {
     /// io_uring with direct IO.
     Ring,
-    /// epoll and a log thread, where io_uring is not to be had.
+    /// epoll and a log thread, where io_uring or direct IO is not to be had.
     Portable,
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Driver::Ring => "io_uring",
+            Driver::Portable => "portable",
+        })
+    }
 }
 
 /// Settings for this host.
@@ -149,31 +158,42 @@ pub struct Profile {
     pub state_cpu: Choice<Option<usize>>,
     /// How the log becomes durable.
     pub log_mode: Choice<LogMode>,
+    /// Whether the log bypasses the page cache.
+    pub direct_io: Choice<bool>,
     /// Entries of each executor's ring.
     pub ring_depth: Choice<usize>,
     /// Bytes of each executor's IO buffers.
     pub io_memory_bytes: Choice<usize>,
 }
 
-/// What follows from `host`.
-pub fn decide(host: &Host) -> Profile {
+/// What follows from `host`, and from the driver that somebody wishes for. Without a wish it is io_uring if that works.
+///
+/// Errors: io_uring is wished for and something is in its way.
+pub fn decide(host: &Host, wish: Option<Driver>) -> Result<Profile, Obstacle> {
+    let driver = driver(host, wish)?;
     let executors = executors(&host.cpus);
-    Profile {
-        driver: driver(host),
+    Ok(Profile {
         state_cpu: state_cpu(&host.cpus, host.disk_interrupt),
-        log_mode: log_mode(host.flush),
+        log_mode: log_mode(driver.value, host.flush),
+        direct_io: match &host.direct_unit {
+            Ok(unit) => Choice::new(true, format!("it works in units of {unit} bytes")),
+            Err(obstacle) => Choice::new(false, obstacle.0.clone()),
+        },
         ring_depth: Choice::new(RING_DEPTH, "measured: deeper rings are not faster"),
         io_memory_bytes: io_memory(host.memlock_bytes, executors.value),
         executors,
-    }
+        driver,
+    })
 }
 
-fn driver(host: &Host) -> Choice<Driver> {
+fn driver(host: &Host, wish: Option<Driver>) -> Result<Choice<Driver>, Obstacle> {
     let answers =
         [host.ring.clone(), limits::check_memlock(host.memlock_bytes), host.direct_unit.clone().map(drop)];
-    match answers.into_iter().find_map(Result::err) {
-        Some(obstacle) => Choice::new(Driver::Portable, obstacle.0),
-        None => Choice::new(Driver::Ring, "io_uring and direct IO work here"),
+    match (wish, answers.into_iter().find_map(Result::err)) {
+        (Some(Driver::Portable), _) => Ok(Choice::new(Driver::Portable, "it was asked for")),
+        (Some(Driver::Ring), Some(obstacle)) => Err(obstacle),
+        (None, Some(obstacle)) => Ok(Choice::new(Driver::Portable, obstacle.0)),
+        (_, None) => Ok(Choice::new(Driver::Ring, "io_uring and direct IO work here")),
     }
 }
 
@@ -201,12 +221,14 @@ fn state_cpu(cpus: &[usize], interrupt: Option<DiskInterrupt>) -> Choice<Option<
     }
 }
 
-/// `O_DSYNC`, unless it was found clearly slower.
-pub fn log_mode(times: Option<FlushTimes>) -> Choice<LogMode> {
+/// `O_DSYNC`, unless it was found slower: on the ring clearly slower, on a thread, which does one thing at a time,
+/// slower at all.
+pub fn log_mode(driver: Driver, times: Option<FlushTimes>) -> Choice<LogMode> {
     let Some(FlushTimes { dsync, fdatasync, samples }) = times else {
         return Choice::new(LogMode::Dsync, "the disk was not timed");
     };
-    let is_slower = dsync.as_secs_f64() > DSYNC_SLOWER_MAX * fdatasync.as_secs_f64();
+    let slower_max = if driver == Driver::Ring { DSYNC_SLOWER_MAX } else { 1.0 };
+    let is_slower = dsync.as_secs_f64() > slower_max * fdatasync.as_secs_f64();
     let mode = if is_slower { LogMode::Fdatasync } else { LogMode::Dsync };
     Choice::new(
         mode,
@@ -243,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_small_host() {
-        let profile = decide(&host());
+        let profile = decide(&host(), None).unwrap();
         assert_eq!(profile.driver.value, Driver::Ring);
         assert_eq!(profile.executors.value, 1);
         assert_eq!(profile.state_cpu.value, Some(1));
@@ -256,7 +278,7 @@ mod tests {
     fn executors_follow_the_cpus() {
         for (cpus, executors) in [(1, 1), (3, 1), (4, 3), (8, 7), (64, 8)] {
             assert_eq!(
-                decide(&Host { cpus: (0..cpus).collect(), ..host() }).executors.value,
+                decide(&Host { cpus: (0..cpus).collect(), ..host() }, None).unwrap().executors.value,
                 executors,
                 "{cpus}"
             );
@@ -279,11 +301,15 @@ mod tests {
 
     #[test]
     fn dsync_unless_clearly_slower() {
-        for (dsync, fdatasync, mode) in
-            [(100, 100, LogMode::Dsync), (150, 100, LogMode::Dsync), (151, 100, LogMode::Fdatasync)]
-        {
+        for (driver, dsync, fdatasync, mode) in [
+            (Driver::Ring, 100, 100, LogMode::Dsync),
+            (Driver::Ring, 150, 100, LogMode::Dsync),
+            (Driver::Ring, 151, 100, LogMode::Fdatasync),
+            (Driver::Portable, 100, 100, LogMode::Dsync),
+            (Driver::Portable, 101, 100, LogMode::Fdatasync),
+        ] {
             let [dsync, fdatasync] = [dsync, fdatasync].map(Duration::from_micros);
-            let choice = log_mode(Some(FlushTimes { dsync, fdatasync, samples: 9 }));
+            let choice = log_mode(driver, Some(FlushTimes { dsync, fdatasync, samples: 9 }));
             assert_eq!(choice.value, mode);
             assert!(choice.reason.contains("median of 9"), "{}", choice.reason);
         }
@@ -298,10 +324,13 @@ mod tests {
             Host { memlock_bytes: Some(64 << 10), ..host() },
             Host { direct_unit: Err(Obstacle("tmpfs".to_owned())), ..host() },
         ] {
-            let profile = decide(&host);
+            let profile = decide(&host, None).unwrap();
             assert_eq!(profile.driver.value, Driver::Portable);
             assert_eq!(profile.driver.reason, host.obstacles()[0].0);
+            assert_eq!(profile.direct_io.value, host.direct_unit.is_ok());
+            assert_eq!(decide(&host, Some(Driver::Ring)), Err(host.obstacles()[0].clone()));
         }
+        assert_eq!(decide(&host(), Some(Driver::Portable)).unwrap().driver.value, Driver::Portable);
         // Too few files are in the way of any driver.
         assert_eq!(Host { open_files: Some(100), ..host() }.obstacles().len(), 1);
     }

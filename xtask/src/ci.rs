@@ -10,6 +10,9 @@ use crate::{rig, root, simulate, tidy};
 /// Seeds are fixed in CI: a change must not fail for what another change brought.
 const GENERATED_CALLS: &str = "3000";
 
+/// What a server may run on; each must keep what it acknowledged.
+const DRIVERS: [&str; 2] = ["io_uring", "portable"];
+
 /// Beyond those of `cargo test`.
 const SEEDS: &str = "200..1200";
 
@@ -67,15 +70,18 @@ fn against_etcd() -> bool {
     if !ready || !serves() {
         return ready;
     }
-    let process = |what: &str| rig("process", "kontiki-tests", "process", &[what.to_owned()]).run();
+    let process = |args: &[&str]| {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>();
+        rig("process", "kontiki-tests", "process", &args).run()
+    };
     diff("cases", &[])
         && diff("generated", &["--cases", GENERATED_CALLS])
-        && [
-            "flags", "hostile", "h2spec", "floods", "kill9", "copies", "power", "stall", "watch", "snapshot",
-            "race",
-        ]
-        .into_iter()
-        .all(process)
+        && ["flags", "h2spec", "floods", "snapshot"].into_iter().all(|check| process(&[check]))
+        && process(&["refused"])
+        && DRIVERS.into_iter().all(|driver| {
+            let checks = ["ports", "hostile", "kill9", "copies", "power", "stall", "watch", "race"];
+            checks.into_iter().all(|check| process(&[check, "--driver", driver]))
+        })
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
         && Step::new("etcd-common", "bash", ["tests/borrowed/etcd-common/run.sh", "target/debug/kontiki"])
             .run()

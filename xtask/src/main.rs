@@ -18,7 +18,7 @@ usage: cargo xtask COMMAND
   diff [...]          real etcd and the server call by call; diff -h lists its options
   process WHAT [...]  the server as a process; process -h lists what there is to check
   borrowed SUITE      kubernetes, etcd-common or envtest: suites of others, which need Go; see tests/README.md
-  bench [--quick]     the server and real etcd by turns on one disk";
+  bench [--quick]     the server and real etcd by turns on one disk; --restart: first reads and memory; -h lists more";
 
 /// In `tests/borrowed`.
 const SUITES: [&str; 3] = ["kubernetes", "etcd-common", "envtest"];

@@ -97,12 +97,14 @@ impl Results {
     }
 }
 
-fn median(mut numbers: Vec<f64>) -> f64 {
+/// The upper one of an even number; 0 of none.
+pub(super) fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Writes `<date>-<host>.md` and `.csv` into `folder`; gives the first one's path.
+/// Writes `<date>-<host>.md` and `.csv` into `folder`, with the label before the dot if there is one; gives the first
+/// one's path.
 pub fn write_report(
     folder: &Path,
     data: &Path,
@@ -110,22 +112,35 @@ pub fn write_report(
     options: &Options,
     results: &Results,
 ) -> io::Result<PathBuf> {
-    fs::create_dir_all(folder)?;
-    let stem = format!("{}-{}", host::date(), host::name());
-    let page = folder.join(format!("{stem}.md"));
-    fs::write(&page, markdown(data, servers, options, results))?;
-    fs::write(folder.join(format!("{stem}.csv")), csv(results))?;
-    Ok(page)
+    let page = markdown(data, servers, options, results);
+    write_pair(folder, options.label.as_deref(), &page, &csv(results))
 }
 
-fn markdown(data: &Path, servers: &[Binary], options: &Options, results: &Results) -> String {
-    let mut text = format!("# Servers by turns on one disk, {}\n\n", host::date());
+/// Both files of a report.
+pub(super) fn write_pair(folder: &Path, label: Option<&str>, page: &str, csv: &str) -> io::Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let label = label.map(|label| format!("-{label}")).unwrap_or_default();
+    let stem = format!("{}-{}{label}", host::date(), host::name());
+    let path = folder.join(format!("{stem}.md"));
+    fs::write(&path, page)?;
+    fs::write(folder.join(format!("{stem}.csv")), csv)?;
+    Ok(path)
+}
+
+/// The title and where the numbers come from.
+pub(super) fn heading(title: &str, data: &Path, servers: &[Binary]) -> String {
+    let mut text = format!("# {title}, {}\n\n", host::date());
     for (name, value) in host::facts(data) {
         text += &format!("- {name}: {value}\n");
     }
     for server in servers {
         text += &format!("- {}: {}\n", server.name, host::version(&server.path));
     }
+    text
+}
+
+fn markdown(data: &Path, servers: &[Binary], options: &Options, results: &Results) -> String {
+    let mut text = heading("Servers by turns on one disk", data, servers);
     text += &format!(
         "- {} rounds, {} s a scenario, {} keys of 16 bytes, values of {} bytes; medians over the rounds\n\n",
         options.rounds,

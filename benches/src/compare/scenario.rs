@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use kontiki_tests::scratch::Scratch;
 use kontiki_tests::server::{Binary, Server};
 use kontiki_tests::wire::{Conn, Request, frame_message};
 
-use crate::load::{Method, Pace, Plan, Workload, key_bytes, run};
+use crate::load::{Method, Pace, Plan, Summary, Workload, key_bytes, run};
 
 use super::counters::{Counters, Spent};
 use super::report::{Results, Sample};
@@ -65,8 +64,10 @@ pub struct Options {
     pub keys: u64,
     /// Bytes a value.
     pub value_len: usize,
-    /// Only scenarios whose name contains this.
-    pub only: Option<String>,
+    /// Only scenarios whose name contains one of these; all if there is none.
+    pub only: Vec<String>,
+    /// Ends the names of the report's files.
+    pub label: Option<String>,
 }
 
 /// Runs everything; `servers` take turns.
@@ -75,9 +76,12 @@ pub fn run_all(servers: &[Binary], options: &Options) -> Result<Results, Box<dyn
     for round in 0..options.rounds {
         for binary in servers {
             let server = Server::start(binary, &["--quota-backend-bytes=8589934592"])?;
-            fill(server.client(), options)?;
+            let sample = fill(&server, options.keys, options.value_len)?;
+            println!("round {} {:10} {LOAD:28} {sample}", round + 1, binary.name);
+            results.add(LOAD, &binary.name, sample);
             for scenario in SCENARIOS {
-                if options.only.as_ref().is_some_and(|only| !scenario.name.contains(only.as_str())) {
+                let is_chosen = |only: &String| scenario.name.contains(only.as_str());
+                if !options.only.is_empty() && !options.only.iter().any(is_chosen) {
                     continue;
                 }
                 match measure(&server, scenario, options, round as u64)? {
@@ -96,24 +100,32 @@ pub fn run_all(servers: &[Binary], options: &Options) -> Result<Results, Box<dyn
     Ok(results)
 }
 
-/// Puts every key once.
-fn fill(address: SocketAddr, options: &Options) -> io::Result<()> {
-    let workload = Workload { method: Method::Put, keys: options.keys, value_len: options.value_len };
+/// What reports call the filling of a store.
+pub(super) const LOAD: &str = "load 10x100, each key once";
+
+/// Puts every key once, in no order.
+pub(super) fn fill(server: &Server, keys: u64, value_len: usize) -> io::Result<Sample> {
+    put(server, Workload { method: Method::Put, keys, value_len }, keys)
+}
+
+/// So many puts, each key once if that is as many as there are keys.
+pub(super) fn put(server: &Server, workload: Workload, requests: u64) -> io::Result<Sample> {
     let plan = Plan {
         workload,
-        connections: 4,
+        connections: 10,
         pace: Pace::Closed { streams: 100 },
         duration: Duration::from_secs(600),
-        requests: Some(options.keys),
+        requests: Some(requests),
         seed: 0,
     };
-    let summary = run(address, &plan)?;
-    if summary.answered != options.keys || summary.failures > 0 {
-        let text =
-            format!("filling: {} of {} answered, {:?}", summary.answered, options.keys, summary.failure);
+    let before = Counters::read(server.id())?;
+    let mut summary = run(server.client(), &plan)?;
+    let spent = Counters::read(server.id())?.since(&before);
+    if summary.answered != requests || summary.failures > 0 {
+        let text = format!("puts: {} of {requests} answered, {:?}", summary.answered, summary.failure);
         return Err(io::Error::other(text));
     }
-    Ok(())
+    Ok(sample_of(&mut summary, &spent))
 }
 
 /// One run; `None` if h2load is missing.
@@ -143,8 +155,12 @@ fn measure(
     if summary.failures > 0 {
         return Err(io::Error::other(format!("{}: {:?}", scenario.name, summary.failure)));
     }
+    Ok(Some(sample_of(&mut summary, &spent)))
+}
+
+fn sample_of(summary: &mut Summary, spent: &Spent) -> Sample {
     let [p50, p99] = [0.5, 0.99].map(|quantile| Some(summary.latencies.quantile(quantile)));
-    Ok(Some(Sample { rate: summary.rate(), p50, p99, ..per_operation(&spent, summary.latencies.len()) }))
+    Sample { rate: summary.rate(), p50, p99, ..per_operation(spent, summary.latencies.len()) }
 }
 
 fn per_operation(spent: &Spent, operations: usize) -> Sample {

@@ -2,7 +2,7 @@
 
 use kontiki_tests::random::Random;
 
-/// All keys are this long: a number in hex.
+/// All keys are this long: 64 bits in hex.
 pub const KEY_LEN: usize = 16;
 const FRAME_HEADER_LEN: usize = 9;
 const PREFIX_LEN: usize = 5;
@@ -119,13 +119,18 @@ impl Template {
     }
 }
 
-/// The key with this number.
+/// The key with this number: random, and another one for each number, for a generator's first output is a bijection of
+/// its seed. So numbers in order are keys in no order, and a store of them has no dense ranges.
 pub fn key_bytes(number: u64) -> [u8; KEY_LEN] {
-    let mut key = [0; KEY_LEN];
-    for (digit, byte) in key.iter_mut().rev().enumerate() {
-        *byte = b"0123456789abcdef"[(number >> (4 * digit)) as usize & 0xf];
+    hex(Random::new(number).bits())
+}
+
+fn hex(bits: u64) -> [u8; KEY_LEN] {
+    let mut text = [0; KEY_LEN];
+    for (digit, byte) in text.iter_mut().rev().enumerate() {
+        *byte = b"0123456789abcdef"[(bits >> (4 * digit)) as usize & 0xf];
     }
-    key
+    text
 }
 
 /// Which key comes next.
@@ -163,6 +168,8 @@ fn push_varint(to: &mut Vec<u8>, mut number: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use fluke_hpack::Decoder;
 
     use super::*;
@@ -188,9 +195,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_hex() {
-        assert_eq!(&key_bytes(0xabc), b"0000000000000abc");
-        assert_eq!(&key_bytes(u64::MAX), b"ffffffffffffffff");
+    fn keys_are_hex_and_differ() {
+        assert_eq!(&hex(0xabc), b"0000000000000abc");
+        assert_eq!(&hex(u64::MAX), b"ffffffffffffffff");
+        let keys = (0..1000).map(key_bytes).collect::<BTreeSet<_>>();
+        assert_eq!(keys.len(), 1000);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tuning::profile::Driver;
+
 use super::RUNNING;
 use crate::flags::{Failure, Gate, Note};
 use crate::logging::{self, Logger};
@@ -88,6 +90,8 @@ pub struct Config {
     pub feature_gates: Vec<(Gate, bool)>,
     /// Whether nothing is ever synced to disk.
     pub unsafe_no_fsync: bool,
+    /// The driver that must carry sockets and files; without one the host decides.
+    pub driver: Option<Driver>,
     /// How log writes become durable.
     pub log_mode: LogMode,
     /// Applied entries after which a checkpoint is due.

@@ -228,7 +228,6 @@ fn what_changes_nothing_says_so() {
         ("--strict-reconfig-check=false", Level::Info, "--strict-reconfig-check has no effect: "),
         ("--pre-vote=false", Level::Info, "--pre-vote has no effect: "),
         ("--enable-pprof", Level::Warn, "--enable-pprof is not built yet: "),
-        ("--listen-metrics-urls=http://127.0.0.1:1", Level::Warn, "--listen-metrics-urls is not built yet: "),
         ("--auto-compaction-retention=1", Level::Warn, "--auto-compaction-retention is not built yet: "),
         ("--kontiki-record-disk=/r", Level::Warn, "--kontiki-record-disk is for tests; "),
         ("--experimental-memory-mlock", Level::Warn, "--experimental-memory-mlock is not built yet: "),
@@ -306,6 +305,7 @@ fn a_bare_start_is_etcds_default() {
     assert_eq!((config.cors, config.host_whitelist), (Allowed::Any, Allowed::Any));
     assert_eq!(config.log, logging::Options::default());
     assert_eq!(config.log_mode, LogMode::Auto);
+    assert_eq!(config.driver, None);
 }
 
 #[test]
@@ -333,6 +333,8 @@ fn values_are_worked_out() {
     check("--warning-unary-request-duration=0s", |c| c.warning_unary_request_duration.as_millis() == 300);
     check("--wal-dir=/w", |c| c.wal_dir.as_deref() == Some("/w".as_ref()));
     check("--kontiki-log-mode=dsync", |c| c.log_mode == LogMode::Dsync);
+    check("--kontiki-driver=portable", |c| c.driver == Some(Driver::Portable));
+    check("--kontiki-driver=io_uring", |c| c.driver == Some(Driver::Ring));
     check("--experimental-snapshot-catchup-entries=9", |c| c.snapshot_catchup_entries == 9);
     check("--heartbeat-interval=10 --election-timeout=105", |c| c.election_ticks() == 10);
     check("--log-outputs=stdout,/a/b,stderr --log-format=console --log-level=DEBUG", |c| {

@@ -225,7 +225,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
             "Serve profiles."),
         row("metrics", Text, "basic", NotBuilt("there are no histograms of gRPC handling times"),
             "Detail of the metrics: basic, or extensive for histograms of gRPC handling times."),
-        row("listen-metrics-urls", Urls, "", NotBuilt("metrics and health stay on the client URLs"),
+        row("listen-metrics-urls", Urls, "", Works,
             "URLs to listen on for metrics and health only."),
         row("warning-apply-duration", Span, "100ms", Works,
             "Warn of requests that take longer to apply."),
@@ -275,6 +275,8 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
             "Never sync to disk. A crash may lose acknowledged writes."),
     ]),
     ("Kontiki", &[
+        row("kontiki-driver", OneOf(&["auto", "io_uring", "portable"]), "auto", Works,
+            "What carries sockets and the log: io_uring, or the slower epoll and a log thread; auto is io_uring where it works."),
         row("kontiki-log-mode", OneOf(&["auto", "dsync", "fdatasync"]), "auto", Works,
             "How log writes are made durable; auto measures the disk at the start."),
         row("kontiki-checkpoint-entries", Uint, "300000", TestAid,

@@ -85,7 +85,7 @@ impl FileDisk {
                 }
             }
             Op::Sync { file } => self.handle(*file)?.sync_data()?,
-            Op::Read { file, offset, len } => {
+            Op::Read { file, offset, len, .. } => {
                 let handle = self.handle(*file)?;
                 // Checked first: a length out of damaged bytes must not allocate.
                 if offset.saturating_add(*len as u64) > handle.metadata()?.len() {
@@ -228,11 +228,15 @@ mod tests {
         let (one, two) = (FileName::Log(1), FileName::Log(2));
         for (op, kind, word) in [
             (
-                Op::Read { file: one, offset: 4000, len: 97 },
+                Op::Read { file: one, offset: 4000, len: 97, enough: 97 },
                 io::ErrorKind::UnexpectedEof,
                 "read 97 bytes at 4000",
             ),
-            (Op::Read { file: one, offset: 0, len: usize::MAX }, io::ErrorKind::UnexpectedEof, "read"),
+            (
+                Op::Read { file: one, offset: 0, len: usize::MAX, enough: 1 },
+                io::ErrorKind::UnexpectedEof,
+                "read",
+            ),
             (Op::Create { file: one, len: 1 }, io::ErrorKind::AlreadyExists, "create"),
             (Op::Rename { from: one, to: two }, io::ErrorKind::AlreadyExists, "rename"),
             (Op::Sync { file: FileName::Log(3) }, io::ErrorKind::NotFound, "log/0000000000000003.log"),

@@ -30,8 +30,14 @@ pub mod pcg;
 // Files of a data directory, one blocking operation at a time.
 pub mod file;
 
+// What the page cache holds, without waiting.
+pub mod peek;
+
 // Log files through glommio.
 pub mod dma;
+
+// Log files through a thread, where there is no io_uring.
+pub mod thread;
 
 // What all of them are asked for, on record.
 pub mod record;
@@ -122,7 +128,7 @@ pub enum Op {
         /// Which file.
         file: FileName,
     },
-    /// Reads exactly `len` bytes; fewer is an error.
+    /// Reads `len` bytes; that the file has fewer is an error.
     Read {
         /// Which file.
         file: FileName,
@@ -130,6 +136,8 @@ pub enum Op {
         offset: u64,
         /// How many bytes.
         len: usize,
+        /// A driver that has so many of them at hand, at most `len`, may return those alone. The rest is read ahead.
+        enough: usize,
     },
     /// Creates the file with `len` bytes, all written as zeroes and stable, and syncs the directory.
     Create {
@@ -174,7 +182,7 @@ impl fmt::Display for Op {
                 write!(f, "write {} bytes at {offset} of {file}", data.len())
             }
             Op::Sync { file } => write!(f, "sync {file}"),
-            Op::Read { file, offset, len } => write!(f, "read {len} bytes at {offset} of {file}"),
+            Op::Read { file, offset, len, .. } => write!(f, "read {len} bytes at {offset} of {file}"),
             Op::Create { file, len } => write!(f, "create {file} with {len} bytes"),
             Op::Rename { from, to } => write!(f, "rename {from} to {to}"),
             Op::Remove { file } => write!(f, "remove {file}"),
@@ -254,7 +262,7 @@ pub trait Disk {
 
 /// Reads exactly `len` bytes at `offset`.
 pub fn read(disk: &mut dyn Disk, file: FileName, offset: u64, len: usize) -> Result<Bytes, DiskError> {
-    match disk.run(Op::Read { file, offset, len })? {
+    match disk.run(Op::Read { file, offset, len, enough: len })? {
         Output::Data(data) => {
             assert_eq!(data.len(), len, "the disk returned another length than asked from {file}");
             Ok(data)

@@ -200,7 +200,7 @@ mod tests {
         disk.run(Op::Create { file, len: 4096 }).unwrap();
         let data = Bytes::from_static(b"abc");
         disk.run(Op::Write { file, offset: 7, data, durability: Durability::Cached }).unwrap();
-        disk.run(Op::Read { file, offset: 7, len: 3 }).unwrap();
+        disk.run(Op::Read { file, offset: 7, len: 3, enough: 3 }).unwrap();
         disk.run(Op::Rename { from: file, to }).unwrap();
         disk.run(Op::Remove { file }).unwrap_err();
         recorder.end(recorder.begin_rename("a".as_ref(), "b".as_ref()), true);

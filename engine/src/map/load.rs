@@ -185,7 +185,7 @@ impl Loader {
         }
         let token = Token { owner: Owner::Index, id };
         let (offset, len) = (layout::offset_of(window.first()), window.span() as usize * PAGE_SIZE);
-        Some(Load::Read(token, Op::Read { file: FileName::Index, offset, len }))
+        Some(Load::Read(token, Op::Read { file: FileName::Index, offset, len, enough: len }))
     }
 }
 

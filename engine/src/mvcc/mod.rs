@@ -45,8 +45,8 @@ pub enum Cold {
     Record(crate::types::Seq),
     /// The table of the history chunk that begins with this record.
     Table(crate::types::Seq),
-    /// All of the history chunk that begins with this record.
-    Chunk(crate::types::Seq),
+    /// All of the history chunk that begins with this record, and some behind it.
+    Run(crate::types::Seq),
     /// Stored bytes are not what was written; the text names file and offset. The process must end.
     Damaged(String),
 }

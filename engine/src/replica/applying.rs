@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use raft::{ConfChange, Entry, EntryKind, LogIndex};
 
-use super::{Fatal, Replica};
+use super::{Coming, Fatal, Replica};
 use crate::apply::{Answer, Applying};
 use crate::command::RequestId;
 use crate::map::Tag;
@@ -115,7 +115,7 @@ impl Replica {
                     }
                     Ok(Progress::More) => return Ok(false),
                     Err(cold) => {
-                        self.applies.cold = self.want(&cold)?;
+                        self.applies.cold = self.want(&cold)? != Coming::Now;
                         return Ok(true);
                     }
                 }
@@ -131,7 +131,7 @@ impl Replica {
         let (root, state) = match self.store.publish() {
             Ok(published) => published,
             Err(cold) => {
-                self.applies.cold = self.want(&cold)?;
+                self.applies.cold = self.want(&cold)? != Coming::Now;
                 return Ok(());
             }
         };

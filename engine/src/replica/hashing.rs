@@ -1,6 +1,6 @@
 //! Hashes that compactions leave, computed behind the scenes: a slice each turn.
 
-use super::{CallId, Event, Fatal, Replica};
+use super::{CallId, Coming, Event, Fatal, Replica};
 use crate::mvcc::hash::{CompactionHashes, KvHash};
 use crate::mvcc::walk::Budget;
 use crate::types::Revision;
@@ -43,7 +43,7 @@ impl Replica {
         }
         let before = self.hashed_up_to();
         if let Err(cold) = self.hashing.hashes.advance(&self.store.view(), &mut SLICE.clone()) {
-            self.hashing.cold = self.want(&cold)?;
+            self.hashing.cold = self.want(&cold)? != Coming::Now;
         }
         if self.hashed_up_to() != before {
             let Hashing { hashes, waiting, .. } = &mut self.hashing;

@@ -53,6 +53,7 @@ use crate::lease::ids::LeaseIds;
 use crate::lease::lessor::Lessor;
 use crate::map;
 use crate::mvcc::history::OpenError;
+use crate::mvcc::history::cold::Wanted;
 use crate::mvcc::store::Store;
 use crate::mvcc::view::View;
 use crate::mvcc::walk::Budget;
@@ -115,6 +116,17 @@ pub enum Work {
     Prefault(map::Prefault),
     /// For a background thread: mapped pages to fault in. Back to [`Replica::on_populated`].
     Populate(map::Populate),
+}
+
+/// What a cold thing waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coming {
+    /// Nothing: it is in memory by now.
+    Now,
+    /// Pages of the index.
+    Page,
+    /// A read of the history.
+    History(Wanted),
 }
 
 /// Why the process must end.
@@ -418,20 +430,25 @@ impl Replica {
                 return Ok(());
             }
             Owner::History => {
-                self.store.history_mut().on_completed(token, outcome).map_err(Fatal::History)?;
+                let come = self.store.history_mut().on_completed(token, outcome).map_err(Fatal::History)?;
+                if let Some(wanted) = come {
+                    self.reads.history_warmed(wanted, &mut self.events);
+                    self.applies.warmed();
+                    self.hashing.warmed();
+                }
             }
             Owner::Index => {
                 self.loader.on_completed(self.store.pages_mut(), token, outcome).map_err(Fatal::Index)?;
+                self.pages_warmed();
             }
             Owner::Checkpoint => unreachable!("checkpoints come back whole"),
         }
-        self.warmed();
         Ok(())
     }
 
-    /// Something was brought in: whoever found something cold looks again.
-    fn warmed(&mut self) {
-        self.reads.warmed(&mut self.events);
+    /// Pages were brought in: whoever found one cold looks again.
+    fn pages_warmed(&mut self) {
+        self.reads.pages_warmed(&mut self.events);
         self.applies.warmed();
         self.hashing.warmed();
     }
@@ -444,7 +461,7 @@ impl Replica {
     /// Mapped pages were faulted in.
     pub fn on_populated(&mut self, done: map::Populated) -> Result<(), Fatal> {
         self.loader.on_populated(self.store.pages_mut(), done).map_err(Fatal::Index)?;
-        self.warmed();
+        self.pages_warmed();
         Ok(())
     }
 
@@ -503,28 +520,27 @@ impl Replica {
 
     /// Has brought in what a read found cold; the call hears by [`Event::Go`].
     pub fn fetch(&mut self, cold: &Cold, call: CallId) -> Result<(), Fatal> {
-        if self.want(cold)? {
-            self.reads.wait_for_disk(call);
-        } else {
-            self.events.push_back(Event::Go { call });
+        match self.want(cold)? {
+            Coming::Now => self.events.push_back(Event::Go { call }),
+            Coming::Page => self.reads.wait_for_page(call),
+            Coming::History(wanted) => self.reads.wait_for_history(wanted, call),
         }
         Ok(())
     }
 
-    /// Asks for something cold; false if it is in memory by now.
-    fn want(&mut self, cold: &Cold) -> Result<bool, Fatal> {
+    /// Asks for something cold.
+    fn want(&mut self, cold: &Cold) -> Result<Coming, Fatal> {
         match cold {
             Cold::Damaged(what) => Err(Fatal::Damaged(what.clone())),
             Cold::Page(no) => match self.loader.want(self.store.pages(), *no) {
-                map::Wanted::Ready => Ok(false),
-                map::Wanted::Coming => Ok(true),
+                map::Wanted::Ready => Ok(Coming::Now),
+                map::Wanted::Coming => Ok(Coming::Page),
                 map::Wanted::Gone => {
                     Err(Fatal::Damaged(format!("index page {} is referred to and not there", no.0)))
                 }
             },
-            Cold::Record(_) | Cold::Table(_) | Cold::Chunk(_) => {
-                self.store.history_mut().fetch(cold);
-                Ok(true)
+            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) => {
+                Ok(Coming::History(self.store.history_mut().fetch(cold)))
             }
         }
     }

@@ -1,12 +1,13 @@
 //! Reads that wait: for the index they must see, or for something cold.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use raft::{ReadError, ReadRound, ReadState};
 
 use super::{CallId, Event, Replica};
 use crate::error::ApiError;
+use crate::mvcc::history::cold::Wanted;
 use crate::seeded::{self, Bug};
 
 /// How a read begins.
@@ -25,8 +26,11 @@ pub struct Reads {
     rounds: VecDeque<(ReadRound, CallId, Instant)>,
     /// Waiting for an index to be published, ascending.
     indexes: VecDeque<(u64, CallId)>,
-    /// Waiting for the disk.
-    cold: Vec<CallId>,
+    /// Waiting for pages of the index.
+    pages: Vec<CallId>,
+    /// Waiting for something of the history, each for its own: a thousand that wait for a thousand records must not all
+    /// look again whenever one of them comes.
+    history: BTreeMap<Wanted, Vec<CallId>>,
 }
 
 impl Reads {
@@ -41,14 +45,25 @@ impl Reads {
         }
     }
 
-    /// The call waits for a disk completion.
-    pub fn wait_for_disk(&mut self, call: CallId) {
-        self.cold.push(call);
+    /// The call waits for a page.
+    pub fn wait_for_page(&mut self, call: CallId) {
+        self.pages.push(call);
     }
 
-    /// Something was brought in: whoever waited looks again.
-    pub fn warmed(&mut self, events: &mut VecDeque<Event>) {
-        events.extend(self.cold.drain(..).map(|call| Event::Go { call }));
+    /// The call waits for something of the history.
+    pub fn wait_for_history(&mut self, wanted: Wanted, call: CallId) {
+        self.history.entry(wanted).or_default().push(call);
+    }
+
+    /// Pages were brought in: whoever waited for one looks again.
+    pub fn pages_warmed(&mut self, events: &mut VecDeque<Event>) {
+        events.extend(self.pages.drain(..).map(|call| Event::Go { call }));
+    }
+
+    /// This was brought in: whoever waited for it looks again.
+    pub fn history_warmed(&mut self, wanted: Wanted, events: &mut VecDeque<Event>) {
+        let calls = self.history.remove(&wanted).unwrap_or_default();
+        events.extend(calls.into_iter().map(|call| Event::Go { call }));
     }
 
     /// Refuses reads whose round never came.
@@ -98,5 +113,35 @@ impl Replica {
             self.reads.indexes.pop_front();
             self.events.push_back(Event::Go { call });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::Seq;
+
+    #[test]
+    fn a_record_wakes_only_those_who_wait_for_it() {
+        let mut reads = Reads::default();
+        for call in 0..4 {
+            reads.wait_for_history(Wanted::Record(Seq(call % 2)), CallId(call));
+        }
+        reads.wait_for_history(Wanted::Table(Seq(0)), CallId(4));
+        reads.wait_for_page(CallId(5));
+        let mut woken = |come: Option<Wanted>| {
+            let mut events = VecDeque::new();
+            match come {
+                Some(wanted) => reads.history_warmed(wanted, &mut events),
+                None => reads.pages_warmed(&mut events),
+            }
+            let call = |event| if let Event::Go { call } = event { call.0 } else { panic!("{event:?}") };
+            events.into_iter().map(call).collect::<Vec<_>>()
+        };
+        assert_eq!(woken(Some(Wanted::Record(Seq(0)))), [0, 2]);
+        assert_eq!(woken(Some(Wanted::Record(Seq(0)))), [] as [u64; 0]);
+        assert_eq!(woken(None), [5]);
+        assert_eq!(woken(Some(Wanted::Table(Seq(0)))), [4]);
+        assert_eq!(woken(Some(Wanted::Record(Seq(1)))), [1, 3]);
     }
 }

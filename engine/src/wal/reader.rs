@@ -18,6 +18,8 @@ pub(super) struct Reader<'a> {
     pub segment: u64,
     /// Where blocks end: the copy of the head lies behind.
     pub end: u64,
+    /// The caller leaps: reads are as short as possible.
+    pub leaps: bool,
     piece_at: u64,
     piece: Bytes,
 }
@@ -27,23 +29,15 @@ impl<'a> Reader<'a> {
     pub fn new(disk: &'a mut dyn Disk, segment: u64, len: u64) -> Reader<'a> {
         let whole_blocks = len / BLOCK_SIZE as u64 * BLOCK_SIZE as u64;
         let end = whole_blocks.saturating_sub(HEAD_BYTES as u64);
-        Reader { disk, segment, end, piece_at: 0, piece: Bytes::new() }
+        Reader { disk, segment, end, leaps: false, piece_at: 0, piece: Bytes::new() }
     }
 
     /// `len` bytes from `at` on, which must lie before the end; whatever else the read brings comes next.
     pub fn bytes(&mut self, at: u64, len: usize) -> Result<Bytes, RecoverError> {
-        self.take(at, len, PIECE_BYTES)
-    }
-
-    /// The same from a read as short as possible, for a caller that leaps on from there.
-    pub fn bytes_alone(&mut self, at: u64, len: usize) -> Result<Bytes, RecoverError> {
-        self.take(at, len, BLOCK_SIZE as u64)
-    }
-
-    fn take(&mut self, at: u64, len: usize, piece: u64) -> Result<Bytes, RecoverError> {
         let is_here = at >= self.piece_at && at + len as u64 <= self.piece_at + self.piece.len() as u64;
         if !is_here {
             assert!(at + len as u64 <= self.end, "{len} bytes at {at} lie beyond the end {}", self.end);
+            let piece = if self.leaps { BLOCK_SIZE as u64 } else { PIECE_BYTES };
             let piece = piece.max(len as u64).min(self.end - at);
             self.piece = disk::read(self.disk, FileName::Log(self.segment), at, piece as usize)?;
             self.piece_at = at;

@@ -1,7 +1,8 @@
 //! From the files of a log to the state to go on from, or a refusal.
 //!
 //! The story:
-//! 1. The survey finds all valid blocks. P is the greatest `durable_upto` among them.
+//! 1. The survey finds the valid blocks, those apart that the index makes needless. P is the greatest
+//!    `durable_upto` among them.
 //! 2. The chain: from the first segment's head, each block must follow the one before by place, number and
 //!    the CRC of its header, or be the head of a later start that cut exactly here.
 //! 3. At the first block b that is missing: b > P is a torn tail, and the log ends before b. b <= P is
@@ -108,7 +109,7 @@ pub fn identity(disk: &mut dyn Disk) -> Result<Option<Identity>, RecoverError> {
 /// lost a vote with it and is Recovering. A tool that makes a data directory out of a snapshot therefore
 /// opens the log once itself, as a single member.
 ///
-/// Blocks, reads every segment, and changes nothing but to sync what it keeps.
+/// Blocks, reads what lies above `applied` and little else, and changes nothing but to sync what it keeps.
 pub fn recover(
     disk: &mut dyn Disk,
     identity: Identity,

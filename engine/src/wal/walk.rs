@@ -81,11 +81,11 @@ impl Ground {
 
     /// The index holds all that the log said before `head`, the head of the `nth` segment. Not so for the
     /// stale head of a segment that was made ready, for one that is or may be void, and for one that may be
-    /// torn.
+    /// torn. Where no older head is left, nobody can tell whether it is stale.
     fn stands_for_all_before(&self, nth: usize, head: &Found) -> bool {
-        let is_stale =
-            self.heads[..nth].iter().flatten().any(|other| other.header.number >= head.header.number);
-        head.read_at == head.offset && !is_stale && !self.may_be_void(head) && self.is_below(&head.header)
+        let mut older = self.heads[..nth].iter().flatten().map(|other| other.header.number).peekable();
+        let is_new = older.peek().is_some() && older.all(|number| number < head.header.number);
+        head.read_at == head.offset && is_new && !self.may_be_void(head) && self.is_below(&head.header)
     }
 
     /// Its frames are of no use any more, provided it was durable.
@@ -129,9 +129,8 @@ impl Ground {
         if at + HEADER_BYTES as u64 > reader.end {
             return Ok(None);
         }
-        let leaps = matches!(last.body, Body::Unread) && last.header.length >= LEAP_BYTES_MIN;
-        let bytes =
-            if leaps { reader.bytes_alone(at, HEADER_BYTES) } else { reader.bytes(at, HEADER_BYTES) }?;
+        reader.leaps = matches!(last.body, Body::Unread) && last.header.length >= LEAP_BYTES_MIN;
+        let bytes = reader.bytes(at, HEADER_BYTES)?;
         let Ok((header, header_crc)) = Header::decode(&bytes) else {
             return Ok(None);
         };
@@ -227,6 +226,7 @@ impl Ground {
             }
             // A start whose head is gone, copy and all, still has its second block.
             let mut reader = self.reader(disk, number);
+            reader.leaps = true;
             let at = HEAD_BYTES as u64;
             if at + HEADER_BYTES as u64 > reader.end {
                 continue;

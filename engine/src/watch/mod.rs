@@ -170,6 +170,8 @@ impl Watchers {
     /// The stream is over, and with it its watchers.
     pub fn close(&mut self, id: StreamId) {
         let slots: Vec<u32> = self.stream(id.0).watchers.values().copied().collect();
+        // They all go: nobody need be looked for in the list.
+        self.stream(id.0).behind.clear();
         for slot in slots {
             self.remove(slot);
         }
@@ -204,7 +206,7 @@ impl Watchers {
             return Err(Refusal::Compacted);
         }
         let keys = watched(create.keys)?;
-        if create.id != 0 && self.stream(id.0).watchers.contains_key(&create.id) {
+        if create.id != 0 && self.stream(id.0).is_taken(create.id) {
             return Err(Refusal::DuplicateId);
         }
         let (current, start) = (view.revision, Revision(create.start));
@@ -236,6 +238,7 @@ impl Watchers {
         }
         if is_past && start < view.compacted && !seeded::is(Bug::IgnoreWatchCompaction) {
             self.remove(slot);
+            self.stream(id.0).end(watch_id);
             self.push(id.0, Item::Compacted { id: watch_id, compacted: view.compacted });
         }
         Ok(())
@@ -243,10 +246,13 @@ impl Watchers {
 
     /// Cancels a watcher; of an id that is not there nothing is said.
     pub fn cancel(&mut self, id: StreamId, watch_id: i64, current: Revision) {
-        if let Some(&slot) = self.stream(id.0).watchers.get(&watch_id) {
-            self.remove(slot);
-            self.push(id.0, Item::Canceled { id: watch_id, revision: current });
+        let stream = self.stream(id.0);
+        match stream.watchers.get(&watch_id).copied() {
+            Some(slot) => self.remove(slot),
+            None if stream.forget_ended(watch_id) => {}
+            None => return,
         }
+        self.push(id.0, Item::Canceled { id: watch_id, revision: current });
     }
 
     /// Says how far the stream has come, if all its watchers have come as far as `current`; else nothing, as etcd.

@@ -3,7 +3,7 @@
 use super::keys::Keys;
 use super::search::{self, Events, Search};
 use super::stream::Item;
-use super::watcher::{Found, State};
+use super::watcher::{Found, State, Watcher};
 use super::{Refusal, StreamId, Watchers};
 use crate::map::page::ReadPages;
 use crate::mvcc::Cold;
@@ -168,8 +168,9 @@ impl Watchers {
     }
 
     fn give_up<R: ReadPages>(&mut self, slot: u32, view: &View<'_, R>) -> Message {
-        let id = self.table.peek(slot).id;
+        let Watcher { id, stream, .. } = *self.table.peek(slot);
         self.remove(slot);
+        self.stream(stream).end(id);
         Message::Compacted { id, compacted: view.compacted }
     }
 
@@ -297,7 +298,10 @@ impl Watchers {
     fn join(&mut self, slot: u32, stream: u32) {
         self.table.at(slot).state = State::Live;
         (self.live, self.behind) = (self.live + 1, self.behind - 1);
-        self.stream(stream).behind.retain(|&other| other != slot);
+        // It was in front, or has just been put behind the others.
+        let list = &mut self.stream(stream).behind;
+        let last = if list.front() == Some(&slot) { list.pop_front() } else { list.pop_back() };
+        assert_eq!(last, Some(slot), "a watcher that has caught up was at neither end of its list");
     }
 
     /// Tells what was found; the watcher goes on at `next`, the first record of revision `from`, after the others.

@@ -1,6 +1,6 @@
 //! One stream: its watchers by id, and what it has to tell, in order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::Refusal;
@@ -28,6 +28,8 @@ pub enum Item {
 pub struct Stream {
     /// Slots by id.
     pub watchers: BTreeMap<i64, u32>,
+    /// Ids of watchers that a compaction cancelled: in use until their client cancels them too, as in etcd.
+    ended: BTreeSet<i64>,
     /// Candidate for the next id that the server picks.
     next_id: i64,
     queue: VecDeque<Item>,
@@ -51,6 +53,7 @@ impl Stream {
     pub fn new(progress_at: Instant) -> Stream {
         Stream {
             watchers: BTreeMap::new(),
+            ended: BTreeSet::new(),
             next_id: 0,
             queue: VecDeque::new(),
             base: 0,
@@ -69,9 +72,27 @@ impl Stream {
         self.turn
     }
 
+    /// Whether an id is in use.
+    pub fn is_taken(&self, id: i64) -> bool {
+        self.watchers.contains_key(&id) || self.ended.contains(&id)
+    }
+
+    /// A compaction cancelled the watcher with this id.
+    pub fn end(&mut self, id: i64) {
+        self.ended.insert(id);
+        if self.ended.len() > ENDED_MAX {
+            self.ended.pop_first();
+        }
+    }
+
+    /// The client cancels a watcher that was cancelled before.
+    pub fn forget_ended(&mut self, id: i64) -> bool {
+        self.ended.remove(&id)
+    }
+
     /// An id that is free and was not picked before.
     pub fn pick_id(&mut self) -> i64 {
-        while self.watchers.contains_key(&self.next_id) {
+        while self.is_taken(self.next_id) {
             self.next_id += 1;
         }
         self.next_id += 1;
@@ -132,6 +153,9 @@ impl Stream {
         })
     }
 }
+
+/// Ids that are kept in use by watchers that are over.
+const ENDED_MAX: usize = 1024;
 
 /// Items an empty queue keeps room for.
 const QUEUE_KEPT: usize = 64;

@@ -58,6 +58,11 @@ impl Refusal {
     fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Refusal {
         Refusal { code, message: message.into() }
     }
+
+    /// What a stream ends with when one of its messages is malformed; a unary call has another text.
+    pub fn of_streamed(error: &Malformed) -> Refusal {
+        Refusal::new(Code::Internal, format!("grpc: failed to unmarshal the received message: {error}"))
+    }
 }
 
 impl From<Refusal> for Status {

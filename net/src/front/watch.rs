@@ -138,7 +138,7 @@ impl Front {
             Ok(Request::Nothing) => {}
             Err(malformed) => {
                 self.watches.close(place);
-                return Streamed::End(Refusal::from(malformed).into());
+                return Streamed::End(Refusal::of_streamed(&malformed).into());
             }
         }
         if self.watches.core.is_flooded(stream) {

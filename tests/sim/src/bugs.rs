@@ -27,7 +27,7 @@ impl Find {
 }
 
 /// Words of a verdict, and the check that they come from.
-const CHECKERS: [(&str, &str); 15] = [
+const CHECKERS: [(&str, &str); 19] = [
     ("panicked", "assertion"),
     ("watcher", "watchers"),
     ("the previous value", "watchers"),
@@ -40,6 +40,10 @@ const CHECKERS: [(&str, &str); 15] = [
     ("stale", "real time"),
     ("compaction revision", "the compaction revision stays"),
     ("alarm", "alarms stay"),
+    ("ran out at", "no lease ends early"),
+    ("a lease came or went", "leases stay"),
+    ("is not stored", "leases stay"),
+    ("leases list", "lists of leases"),
     ("pinned version", "pinned versions stay"),
     ("the tree counts", "walk of the tree"),
     ("right is", "the model's answer"),

@@ -48,12 +48,15 @@ impl Call {
     fn lease_until(&self) -> Option<Duration> {
         let seconds = match (&self.request, self.reply.as_ref()?) {
             (Request::Grant { ttl, .. }, Reply::Granted { .. }) => *ttl,
-            (_, Reply::Renewed(ttl)) => *ttl,
+            (_, Reply::Renewed(ttl)) if *ttl > 0 => *ttl,
             _ => return None,
         };
         Some(self.begun_at + Duration::from_secs(seconds as u64))
     }
 }
+
+/// A revision has no call behind it: a lease ran out.
+struct RanOut;
 
 /// How many of what was judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -213,12 +216,12 @@ impl Judge {
         for revision in self.model.revision() + 1..=dump.revision {
             let stored = dump.changes.get(&revision).map_or(&[][..], Vec::as_slice);
             let claimed = match claims.get(&revision) {
-                Some(&call) => call,
-                None if self.has_run_out(revision, stored)? => {
-                    self.model.push(stored.to_vec());
-                    continue;
-                }
-                None => self.unknown_behind(revision, stored, &claims)?,
+                Some(&call) => Ok(Ok(call)),
+                None => self.behind(revision, stored, &claims),
+            };
+            let Ok(claimed) = claimed? else {
+                self.model.push(stored.to_vec());
+                continue;
             };
             claims.insert(revision, claimed);
             let call = &self.calls[claimed];
@@ -244,6 +247,28 @@ impl Judge {
             self.model.push(changes);
         }
         Ok(claims)
+    }
+
+    /// What is behind a revision that no answer names: a call, or the end of a lease that ran out. Where both could be,
+    /// a revocation that was cut off goes first.
+    fn behind(
+        &self,
+        revision: i64,
+        stored: &[Change],
+        claims: &BTreeMap<i64, usize>,
+    ) -> Result<Result<usize, RanOut>, String> {
+        let Some(lease) = self.run_out(revision, stored)? else {
+            return self.unknown_behind(revision, stored, claims).map(Ok);
+        };
+        let is_open_revoke = |call: &Call| {
+            call.request == Request::Revoke(lease) && call.reply.is_none() && call.ended != NEVER
+        };
+        if self.calls.iter().any(is_open_revoke)
+            && let Ok(call) = self.unknown_behind(revision, stored, claims)
+        {
+            return Ok(Ok(call));
+        }
+        Ok(Err(RanOut))
     }
 
     /// The unanswered call that wrote exactly `stored`.
@@ -365,31 +390,33 @@ impl Judge {
                 && other.begun < call.ended
         };
         let promised = |other: &Call| {
-            other.ended < call.begun && other.lease_until().is_some_and(|until| until >= call.ended_at)
+            other.ended < call.begun && other.lease_until().is_some_and(|until| until > call.ended_at)
         };
         self.others_about(lease, call).any(revoked) || !self.others_about(lease, call).any(promised)
     }
 
-    /// Whether a revision is the end of a lease that ran out: all its keys at once, in order, and not before the time
-    /// that anybody was promised.
-    fn has_run_out(&self, revision: i64, stored: &[Change]) -> Result<bool, String> {
-        let Some(first) = stored.first() else { return Ok(false) };
+    /// The lease whose end a revision may be because it ran out: all its keys at once, in order, and not before the
+    /// time that anybody was promised.
+    fn run_out(&self, revision: i64, stored: &[Change]) -> Result<Option<i64>, String> {
+        let Some(first) = stored.first() else { return Ok(None) };
         let before = self.model.get(&first.key, revision - 1);
-        let Some(lease) = before.map(|kv| kv.lease).filter(|lease| *lease != 0) else { return Ok(false) };
+        let Some(lease) = before.map(|kv| kv.lease).filter(|lease| *lease != 0) else { return Ok(None) };
         if stored != self.model.revoked(lease, revision - 1) {
-            return Ok(false);
+            return Ok(None);
         }
         let all = self.lease_calls.iter().chain(&self.calls);
-        let mut about = all.filter(|call| call.request.lease() == Some(lease));
-        if about.clone().any(|call| matches!(call.request, Request::Revoke(_))) {
-            return Ok(false);
+        let about = all.filter(|call| call.request.lease() == Some(lease));
+        if about.clone().any(|call| matches!(call.reply, Some(Reply::Revoked { .. }))) {
+            return Ok(None);
         }
         let at = self.seen_at.get(&revision).copied().unwrap_or(self.now);
-        let early =
-            about.find(|call| call.ended_at <= at && call.lease_until().is_some_and(|until| until > at));
-        match early {
+        let promised =
+            |call: &&Call| call.ended_at <= at && call.lease_until().is_some_and(|until| until > at);
+        match about.clone().find(promised) {
+            None => Ok(Some(lease)),
+            // A delete, or a revocation, that was cut off may look the same.
+            Some(_) if self.calls.iter().any(|call| call.reply.is_none()) => Ok(None),
             Some(call) => Err(format!("lease {lease} ran out at {at:?}, before the time of {call:?}")),
-            None => Ok(true),
         }
     }
 

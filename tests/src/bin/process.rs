@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kontiki_tests::process::{
-    copies, flags, floods, h2spec, hostile, kill9, kubernetes, power, race, snapshot, stall, start, watch,
+    copies, flags, floods, h2spec, hostile, kill9, kubernetes, ports, power, race, refused, snapshot, stall,
+    start, watch,
 };
 use kontiki_tests::server::Binary;
 
 /// What there is to check.
-const CHECKS: [&str; 13] = [
+const CHECKS: [&str; 15] = [
     "kill9",
     "copies",
     "power",
@@ -23,13 +24,16 @@ const CHECKS: [&str; 13] = [
     "hostile",
     "h2spec",
     "floods",
+    "refused",
+    "ports",
     "kubernetes",
 ];
 
 const USAGE: &str = "\
 usage: process CHECK [options], where CHECK is one of
-    kill9 copies power stall watch snapshot start race flags hostile h2spec floods kubernetes
+    kill9 copies power stall watch snapshot start race flags hostile h2spec floods refused ports kubernetes
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
+  --driver NAME    the server's driver, io_uring or portable; default: its own choice
   --count N        kills (5), copies (3), images of disks (40), transactions (30000) or MiB of a snapshot (20)
   --images N       the same for power
   --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB
@@ -47,6 +51,7 @@ const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
 struct Options {
     check: String,
     subject: Option<String>,
+    driver: Option<String>,
     count: Option<u64>,
     seed: Option<u64>,
     full: bool,
@@ -54,7 +59,14 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = match parse(std::env::args().skip(1)) {
+    let arguments = std::env::args().skip(1).collect::<Vec<_>>();
+    if let Some((refused::LAUNCHER, rest)) =
+        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
+    {
+        eprintln!("{}", refused::refuse_and_exec(rest));
+        return ExitCode::from(2);
+    }
+    let options = match parse(arguments.into_iter()) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}\n{USAGE}");
@@ -65,13 +77,14 @@ fn main() -> ExitCode {
         Some(path) => Binary::at("subject", Path::new(path), "check the path"),
         None => Binary::subject(),
     };
-    let subject = match subject {
+    let mut subject = match subject {
         Ok(subject) => subject,
         Err(error) => {
             eprintln!("process: {error}");
             return ExitCode::from(2);
         }
     };
+    subject.flags.extend(options.driver.iter().map(|driver| format!("--kontiki-driver={driver}")));
     let count = |counts: [u64; 2]| options.count.unwrap_or(counts[usize::from(options.full)]);
     let seed = options.seed.unwrap_or(1);
     let start = Instant::now();
@@ -87,6 +100,8 @@ fn main() -> ExitCode {
         "h2spec" => h2spec::run(&subject),
         "floods" => floods::run(&subject, options.full),
         "kubernetes" => kubernetes::run(&subject),
+        "ports" => ports::run(&subject),
+        "refused" => refused::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         _ => flags::run(&subject, options.etcd),
     };
@@ -110,6 +125,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options, String> {
         let number = |text: String| text.parse().map_err(|_| format!("{text} is not a number"));
         match arg.as_str() {
             check if CHECKS.contains(&check) => options.check = arg,
+            "--driver" => options.driver = Some(value()?),
             "--subject" => options.subject = Some(value()?),
             "--count" | "--images" => options.count = Some(number(value()?)?),
             "--seed" => options.seed = Some(number(value()?)?),

@@ -70,7 +70,7 @@ impl World {
         match cold {
             Cold::Page(no) => self.store.pages_mut().bring_in(no),
             Cold::Damaged(what) => panic!("{what}"),
-            Cold::Record(_) | Cold::Table(_) | Cold::Chunk(_) => {
+            Cold::Record(_) | Cold::Table(_) | Cold::Run(_) => {
                 self.cold_records += 1;
                 self.store.history_mut().fetch(&cold);
                 self.drive_history();

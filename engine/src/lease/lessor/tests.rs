@@ -1,3 +1,5 @@
+//! The lessor on a clock that the test moves.
+
 use super::*;
 
 const RETRY: Duration = Duration::from_secs(7);

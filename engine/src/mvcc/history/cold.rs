@@ -27,8 +27,8 @@ pub enum Wanted {
     Table(Seq),
     /// One record.
     Record(Seq),
-    /// All of the chunk with this first sequence number.
-    Chunk(Seq),
+    /// All of the chunk with this first sequence number, for whoever passes the history in order.
+    Run(Seq),
 }
 
 /// Cold reads and their results.
@@ -53,7 +53,8 @@ impl ColdRecords {
 
     /// The chunk at this place, if it was read before.
     pub fn chunk(&self, info: &ChunkInfo) -> Option<(&Table, &Bytes)> {
-        let found = self.chunks.iter().find(|(read, ..)| read == info);
+        let place = |info: &ChunkInfo| (info.first_seq, info.segment, info.offset);
+        let found = self.chunks.iter().find(|(read, ..)| place(read) == place(info));
         found.map(|(_, table, bytes)| (table, bytes))
     }
 

@@ -63,8 +63,8 @@ impl Default for Config {
 /// Buffers of evicted chunks kept for reuse: fresh memory faults on first touch, recycled memory does not.
 const SPARE_BUFFERS_MAX: usize = 8;
 
-/// Bytes read with a cold record, if the chunk has as many: a disk reads no less in the same time, and what was written
-/// together is often read together.
+/// Bytes read with a cold record, if the chunk has as many and they come from a disk: it reads no less in the same time,
+/// and what was written together is often read together.
 const READ_AHEAD: usize = 16 << 10;
 
 /// Where the history ended at a checkpoint; part of the meta page.
@@ -354,18 +354,24 @@ impl History {
         Ok(Some(at))
     }
 
-    /// Asks for what a read found cold; [`History::poll_disk`] has the operation.
-    pub fn fetch(&mut self, cold: &Cold) {
-        match *cold {
+    /// Asks for what a read found cold; [`History::poll_disk`] has the operation, and [`History::on_completed`] says when
+    /// what is returned here has come.
+    pub fn fetch(&mut self, cold: &Cold) -> Wanted {
+        let wanted = match *cold {
             Cold::Record(seq) => match self.finished.of_seq(seq) {
-                Some(Slot { table: None, info, .. }) => self.cold.want(Wanted::Table(info.first_seq)),
-                Some(_) => self.cold.want(Wanted::Record(seq)),
+                Some(Slot { table: None, info, .. }) => Wanted::Table(info.first_seq),
+                Some(_) => Wanted::Record(seq),
                 None => unreachable!("record {seq} is in no chunk, and so never cold"),
             },
-            Cold::Table(first) => self.cold.want(Wanted::Table(first)),
-            Cold::Chunk(first) => self.fetch_chunks(first),
+            Cold::Table(first) => Wanted::Table(first),
+            Cold::Run(first) => {
+                self.fetch_run_behind(first);
+                Wanted::Run(first)
+            }
             Cold::Page(_) | Cold::Damaged(_) => unreachable!("{cold:?} is not the history's"),
-        }
+        };
+        self.cold.want(wanted);
+        wanted
     }
 
     /// The next operation to carry out: chunks on their way to the files, and cold reads.
@@ -381,28 +387,28 @@ impl History {
 
     fn read_of(&self, wanted: Wanted) -> Op {
         let seq = match wanted {
-            Wanted::Table(seq) | Wanted::Record(seq) | Wanted::Chunk(seq) => seq,
+            Wanted::Table(seq) | Wanted::Record(seq) | Wanted::Run(seq) => seq,
         };
         let slot = self.finished.of_seq(seq).expect("what was cold is in a chunk");
         let tail = Table::tail_len(slot.info.records);
-        let (at, len) = match wanted {
-            Wanted::Table(_) => (slot.info.region as usize - tail, tail),
-            Wanted::Chunk(_) => (0, slot.info.region as usize),
+        let (at, enough, len) = match wanted {
+            Wanted::Table(_) => (slot.info.region as usize - tail, tail, tail),
+            Wanted::Run(_) => (0, slot.info.region as usize, slot.info.region as usize),
             Wanted::Record(seq) => {
                 let table = slot.table.as_ref().expect("a record is asked for after its table");
                 let end = slot.info.region as usize - tail;
                 let (at, len) = table.extent(seq, end).expect("a cold record has a row");
-                (at, len.max(READ_AHEAD.min(end - at)))
+                (at, len, len.max(READ_AHEAD.min(end - at)))
             }
         };
-        Op::Read { file: slot.info.file(), offset: slot.info.offset + at as u64, len }
+        Op::Read { file: slot.info.file(), offset: slot.info.offset + at as u64, len, enough }
     }
 
-    /// Reports the outcome of an operation of [`History::poll_disk`].
+    /// Reports the outcome of an operation of [`History::poll_disk`]; returns what has come, if it was a read.
     ///
     /// Errors: final. A write or sync that failed cannot be repeated, and bytes that differ from what was written
     /// must not be answered from; the process ends.
-    pub fn on_completed(&mut self, token: Token, outcome: Outcome) -> Result<(), OpenError> {
+    pub fn on_completed(&mut self, token: Token, outcome: Outcome) -> Result<Option<Wanted>, OpenError> {
         assert_eq!(token.owner, Owner::History, "a completion of {token:?}");
         if self.flush.owns(token.id) {
             if let Progress::Written(first) =
@@ -411,17 +417,18 @@ impl History {
                 self.finished.of_seq_mut(first).expect("a written chunk is listed").written = true;
                 self.evict();
             }
-            return Ok(());
+            return Ok(None);
         }
         let wanted = self.cold.finished(token.id).expect("a completion of a history read under way");
         let Output::Data(data) = outcome.map_err(OpenError::Disk)? else {
             unreachable!("a read returned no data");
         };
         match wanted {
-            Wanted::Table(first) => self.install_table(first, &data),
-            Wanted::Record(seq) => self.install_record(seq, data),
-            Wanted::Chunk(first) => self.install_chunk(first, data),
+            Wanted::Table(first) => self.install_table(first, &data)?,
+            Wanted::Record(seq) => self.install_record(seq, data)?,
+            Wanted::Run(first) => self.install_run(first, data)?,
         }
+        Ok(Some(wanted))
     }
 
     fn install_table(&mut self, first: Seq, tail: &[u8]) -> Result<(), OpenError> {

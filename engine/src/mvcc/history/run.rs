@@ -46,21 +46,21 @@ impl History {
         let resident = table.as_ref().zip(bytes.as_ref()).or_else(|| self.cold.chunk(info));
         match resident {
             Some((table, bytes)) => Ok(Some(run(table, bytes, from, info.last_seq))),
-            None => Err(Cold::Chunk(info.first_seq)),
+            None => Err(Cold::Run(info.first_seq)),
         }
     }
 
-    /// Asks for a chunk and those behind it that are cold too.
-    pub(super) fn fetch_chunks(&mut self, first: Seq) {
-        let slots = self.finished.from_seq(first).iter().take(1 + AHEAD);
+    /// Asks for the chunks behind one that was found cold, if they are too.
+    pub(super) fn fetch_run_behind(&mut self, first: Seq) {
+        let slots = self.finished.from_seq(first).iter().skip(1).take(AHEAD);
         for slot in slots.filter(|slot| slot.bytes.is_none()) {
             if self.cold.chunk(&slot.info).is_none() {
-                self.cold.want(Wanted::Chunk(slot.info.first_seq));
+                self.cold.want(Wanted::Run(slot.info.first_seq));
             }
         }
     }
 
-    pub(super) fn install_chunk(&mut self, first: Seq, data: Bytes) -> Result<(), OpenError> {
+    pub(super) fn install_run(&mut self, first: Seq, data: Bytes) -> Result<(), OpenError> {
         let info = self.finished.of_seq(first).expect("a chunk that is read is listed").info;
         let damaged =
             |what: String| OpenError::Damaged(format!("{} at offset {}: {what}", info.file(), info.offset));

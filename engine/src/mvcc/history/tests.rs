@@ -25,7 +25,7 @@ impl Disk for Files {
                 bytes.resize(bytes.len().max(end), 0);
                 bytes[offset as usize..end].copy_from_slice(&data);
             }
-            Op::Read { file, offset, len } => {
+            Op::Read { file, offset, len, .. } => {
                 let bytes = &self.0[&file][offset as usize..offset as usize + len];
                 return Ok(Output::Data(Bytes::copy_from_slice(bytes)));
             }
@@ -47,7 +47,7 @@ fn warm<T>(history: &mut History, files: &mut Files, read: impl Fn(&History) -> 
     for _ in 0..10_000 {
         match read(history) {
             Ok(value) => return value,
-            Err(cold) => history.fetch(&cold),
+            Err(cold) => drop(history.fetch(&cold)),
         }
         drive(history, files);
     }

@@ -159,7 +159,10 @@ fn the_past_the_future_and_what_is_compacted() {
     let over = &told[1];
     assert_eq!((over.canceled, over.created, over.compact_revision, over.watch_id), (true, false, 4, 1));
     assert_eq!((revision_of(over), &*over.cancel_reason), (0, ""));
-    assert!(watching.cancel(1).is_empty());
+    let chosen = pb::WatchCreateRequest { watch_id: 1, ..key("a") };
+    assert!(watching.create(chosen)[0].cancel_reason.contains("duplicate"), "the id is still in use");
+    assert_eq!(watching.progress().len(), 1, "what is over does not hold up the others");
+    assert!(watching.cancel(1)[0].canceled && watching.cancel(1).is_empty());
     assert_eq!(watching.create(from(9))[0].watch_id, 2);
     let ids = |told: &[pb::WatchResponse]| told.iter().map(|told| told.watch_id).collect::<Vec<_>>();
     assert_eq!(ids(&watching.put("a", "8")), [0]);

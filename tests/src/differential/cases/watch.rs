@@ -200,6 +200,10 @@ pub const CASES: &[Case] = &[
                 let told = heard.first().is_some_and(|heard| heard.canceled && heard.compact_revision == at);
                 w.pair().expect(told, "cancelled with the compaction revision");
             }
+            // Its id is in use until the client cancels it too.
+            w.create(Create { watch_id: 2, ..watch_key("wc") });
+            w.cancel(2);
+            w.hear(1);
             w.cancel(2);
             w.pair().succeeds(put("wc", "5"));
             w.hear(2);
