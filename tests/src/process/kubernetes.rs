@@ -55,8 +55,8 @@ fn kubeadm(binary: &Binary) -> Result<(), Failure> {
         "--watch-progress-notify-interval=5s".to_owned(),
     ];
     for life in ["first", "second"] {
-        let server = Server::launch_alone(binary, site, &flags)?;
-        ready(&server, &probes, "/readyz")?;
+        let mut server = Server::launch_alone(binary, site, &flags)?;
+        ready(&mut server, &probes, "/readyz")?;
         for (path, says) in [
             ("/livez", "ok"),
             // kubeadm before 1.34.
@@ -84,6 +84,7 @@ fn envtest(binary: &Binary) -> Result<(), Failure> {
         format!("--help, {}, shows no line of --unsafe-no-fsync", help.status)
     })?;
     let mut site = Site::new("envtest")?;
+    let client = Target::Tcp(site.client());
     // It makes the directory, of mode 0700.
     let dir = site.scratch().path().to_owned();
     let flags = [
@@ -93,8 +94,8 @@ fn envtest(binary: &Binary) -> Result<(), Failure> {
         format!("--listen-peer-urls=http://{}", site.peer()),
         "--unsafe-no-fsync=true".to_owned(),
     ];
-    let server = Server::launch_alone(binary, site, &flags)?;
-    ready(&server, &Target::Tcp(server.client()), "/health")?;
+    let mut server = Server::launch_alone(binary, site, &flags)?;
+    ready(&mut server, &client, "/health")?;
     stop(server)?;
     Ok(())
 }
@@ -119,21 +120,21 @@ fn integration(binary: &Binary) -> Result<(), Failure> {
         "8589934592",
     ]
     .map(str::to_owned);
-    let server = Server::launch_alone(binary, site, &flags)?;
-    ready(&server, &Target::Unix(socket), "/health")?;
+    let mut server = Server::launch_alone(binary, site, &flags)?;
+    ready(&mut server, &Target::Unix(socket), "/health")?;
     stop(server)?;
     Ok(())
 }
 
 /// Waits until a probe is answered with 200, as all of them do.
-fn ready(server: &Server, target: &Target, path: &str) -> Result<(), Failure> {
+fn ready(server: &mut Server, target: &Target, path: &str) -> Result<(), Failure> {
     let begun = Instant::now();
     loop {
         let answer = target.ask(path);
         if answer.as_ref().is_ok_and(|answer| answer.code == 200) {
             return Ok(());
         }
-        ensure(begun.elapsed() < START_MAX, || {
+        ensure(begun.elapsed() < START_MAX && server.is_running(), || {
             format!("{target} {path} never said 200: {answer:?}\n{}", server.log().join("\n"))
         })?;
         thread::sleep(PROBE_PAUSE);
