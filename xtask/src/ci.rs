@@ -79,7 +79,8 @@ fn against_etcd() -> bool {
         && ["flags", "h2spec", "floods", "snapshot"].into_iter().all(|check| process(&[check]))
         && process(&["refused"])
         && DRIVERS.into_iter().all(|driver| {
-            let checks = ["ports", "hostile", "kill9", "copies", "power", "stall", "watch", "race"];
+            let checks =
+                ["ports", "kubernetes", "hostile", "kill9", "copies", "power", "stall", "watch", "race"];
             checks.into_iter().all(|check| process(&[check, "--driver", driver]))
         })
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
