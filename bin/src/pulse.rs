@@ -1,29 +1,24 @@
-//! A thread that wakes an executor which sleeps without its timer; for the driver on io_uring alone.
+//! A thread that wakes an executor which sleeps although it has work; for the driver on io_uring alone.
 //!
-//! glommio 0.9 may wait in `io_uring_enter` with no timeout armed when all its tasks went idle under CPU contention:
-//! its clock stops until a socket or a disk has something to say. Nothing is lost then, but an answer that waits for
-//! the clock waits on. So the clock leaves a beat in an atomic, and a plain thread looks whether it goes
-//! on; where it does not, it writes a byte to a socket that the executor polls. A healthy executor never gets one.
+//! glommio 0.9 arms its preemption timer, and looks whether it has fired before it runs a task. A thread that loses its
+//! processor in between for longer than the timer, a millisecond, runs nothing; it takes that for having nothing to
+//! run, and waits in `io_uring_enter` until a socket or a disk has something to say: for ever, if the timer of the
+//! clock was among what it did not run, or if it was the first task of all.
+//!
+//! So the clock leaves a beat in an atomic, and a plain thread looks whether it goes on. Where it does not, it sends
+//! this process SIGURG, which nothing else uses and which the kernel gives to the main thread, the executor's: the wait
+//! ends with EINTR, and the executor looks again. A healthy executor never gets one.
 
-use std::future::poll_fn;
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_io::AsyncRead;
+use rustix::process::{Signal, getpid, kill_process};
+use signal_hook::consts::SIGURG;
 
 /// How long a beat may stay away: more than the longest wait of the clock, less than what a client notices as a stall.
 const PATIENCE: Duration = Duration::from_millis(150);
-
-/// The executor's side: it beats, and it listens.
-#[derive(Debug)]
-pub struct Pulse {
-    beats: Arc<AtomicU64>,
-    listener: UnixStream,
-}
 
 /// Counts the turns of a clock. Relaxed: the count orders nothing, it only moves.
 #[derive(Clone, Debug, Default)]
@@ -36,60 +31,53 @@ impl Beat {
     }
 }
 
-impl Pulse {
-    /// Starts the thread. It ends when the executor's end of the socket is gone.
-    pub fn start() -> io::Result<Pulse> {
-        let (mut bell, listener) = UnixStream::pair()?;
-        // A bell that was rung often enough need not be rung again.
-        bell.set_nonblocking(true)?;
-        listener.set_nonblocking(true)?;
-        let beats = Arc::new(AtomicU64::new(0));
-        let seen_by_thread = Arc::clone(&beats);
-        std::thread::Builder::new().name("pulse".into()).spawn(move || {
-            let mut seen = u64::MAX;
-            loop {
-                std::thread::sleep(PATIENCE);
-                let now = seen_by_thread.load(Ordering::Relaxed);
-                if now == seen {
-                    match bell.write(&[0]) {
-                        Ok(_) => {}
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        Err(_) => return,
-                    }
-                }
-                seen = now;
+/// Starts the thread, for an executor on the main thread that will be run next. The thread ends when the last copy of
+/// the beat is gone.
+pub fn start() -> io::Result<Beat> {
+    start_with(Arc::new(AtomicBool::new(false)))
+}
+
+/// `woken` is set by each signal.
+fn start_with(woken: Arc<AtomicBool>) -> io::Result<Beat> {
+    // A signal that is only ignored interrupts nothing, so there must be a handler, whatever it does.
+    signal_hook::flag::register(SIGURG, woken)?;
+    let beats = Arc::new(AtomicU64::new(0));
+    let seen_by_thread = Arc::downgrade(&beats);
+    std::thread::Builder::new().name("pulse".into()).spawn(move || {
+        let mut seen = u64::MAX;
+        loop {
+            std::thread::sleep(PATIENCE);
+            let Some(beats) = seen_by_thread.upgrade() else { return };
+            let now = beats.load(Ordering::Relaxed);
+            if now == seen {
+                // A process may always signal itself.
+                let _ = kill_process(getpid(), Signal::URG);
             }
-        })?;
-        Ok(Pulse { beats, listener })
-    }
-
-    /// For the clock.
-    pub fn beat(&self) -> Beat {
-        Beat(Arc::clone(&self.beats))
-    }
-
-    /// Listens on the executor it is spawned on. To be woken is all there is to it.
-    pub async fn listen(self) {
-        let mut listener = net::listen::unix_into_glommio(self.listener);
-        let mut rings = [0; 64];
-        while let Ok(1..) = poll_fn(|cx| Pin::new(&mut listener).poll_read(cx, &mut rings)).await {}
-    }
+            seen = now;
+        }
+    })?;
+    Ok(Beat(beats))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::time::Instant;
 
     #[test]
-    fn the_bell_rings_when_the_beat_stays_away_and_not_before() {
-        let pulse = Pulse::start().unwrap();
-        let beat = pulse.beat();
-        let mut listener = pulse.listener.try_clone().unwrap();
-        listener.set_nonblocking(false).unwrap();
-        listener.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        beat.beat();
-        // Nothing beats from here on: the bell must ring.
-        assert_eq!(listener.read(&mut [0; 1]).unwrap(), 1);
+    fn a_signal_comes_when_the_beat_stays_away_and_not_before() {
+        let woken = Arc::new(AtomicBool::new(false));
+        let beat = start_with(Arc::clone(&woken)).unwrap();
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE * 3 {
+            beat.beat();
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!woken.load(Ordering::Relaxed), "a beating clock was interrupted");
+        // Nothing beats from here on.
+        while !woken.load(Ordering::Relaxed) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no signal");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }

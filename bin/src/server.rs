@@ -38,7 +38,7 @@ use crate::flags::Failure;
 use crate::logging::Logger;
 use crate::node::Node;
 use crate::notify::{self, State};
-use crate::pulse::{Beat, Pulse};
+use crate::pulse::{self, Beat};
 use crate::runtime::Runtime;
 use crate::signals::{Signal, Signals};
 use crate::url::Url;
@@ -88,8 +88,8 @@ struct Prepared {
     cluster_id: u64,
     member_id: u64,
     listeners: Vec<Bound>,
-    /// Where the executor may need one.
-    pulse: Option<Pulse>,
+    /// Watched where the executor needs it.
+    beat: Beat,
     /// Other members do not connect yet, but the ports are ours.
     peer_listeners: Vec<Bound>,
     metrics_listeners: Vec<Bound>,
@@ -141,10 +141,11 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
     }
     let log_files = driver.log_files(config, &dir, recorder)?;
     let Choice { runtime, profile, .. } = driver;
-    let pulse = (runtime == Runtime::Ring)
-        .then(Pulse::start)
-        .transpose()
-        .map_err(|error| refuse(format!("no thread to watch the executor: {error}")))?;
+    let beat = match runtime {
+        Runtime::Ring => pulse::start(),
+        Runtime::Portable => Ok(Beat::default()),
+    }
+    .map_err(|error| refuse(format!("no thread to watch the executor: {error}")))?;
     Ok(Prepared {
         opened,
         dir,
@@ -155,7 +156,7 @@ fn prepare(config: &Config, log: &Logger) -> Result<Prepared, Failure> {
         cluster_id,
         member_id,
         listeners,
-        pulse,
+        beat,
         peer_listeners,
         metrics_listeners,
     })
@@ -209,12 +210,8 @@ async fn serve(
     let (disks, log_files) = (prepared.disks, prepared.log_files);
     let node = Node::new(runtime, replica, front, log.clone(), log_files, disks, about);
     node.warn_of_slow(config.warning_apply_duration, config.warning_unary_request_duration);
-    let beat = prepared.pulse.as_ref().map_or_else(Beat::default, Pulse::beat);
     runtime.spawn_local(Rc::clone(&node).run_turns());
-    runtime.spawn_local(Rc::clone(&node).run_clock(beat));
-    if let Some(pulse) = prepared.pulse {
-        runtime.spawn_local(pulse.listen());
-    }
+    runtime.spawn_local(Rc::clone(&node).run_clock(prepared.beat));
     runtime.spawn_local(Rc::clone(&node).run_upkeep(config.auto_compaction));
     node.ring();
     log.info(

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use glommio::net::{TcpListener, UnixStream};
+use glommio::net::TcpListener;
 use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 /// Connections that may wait to be accepted: what Go takes from `net.core.somaxconn` on current kernels.
@@ -96,13 +96,6 @@ fn is_left_over(path: &Path, address: &SockAddr) -> io::Result<bool> {
     let is_socket = path.symlink_metadata()?.file_type().is_socket();
     let asked = Socket::new(Domain::UNIX, Type::STREAM, None)?.connect(address);
     Ok(is_socket && asked.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
-}
-
-/// Hands one end of a socket pair to the glommio executor this is called on.
-pub fn unix_into_glommio(socket: std::os::unix::net::UnixStream) -> UnixStream {
-    let descriptor = socket.into_raw_fd();
-    // SAFETY: the descriptor is a connected stream socket that nobody else owns; glommio closes it.
-    unsafe { UnixStream::from_raw_fd(descriptor) }
 }
 
 #[cfg(test)]

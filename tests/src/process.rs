@@ -35,6 +35,9 @@ pub mod race;
 /// Requests that crash or hang etcd.
 pub mod hostile;
 
+/// Command lines and probes of Kubernetes.
+pub mod kubernetes;
+
 /// Floods and slow clients beside honest ones.
 pub mod floods;
 

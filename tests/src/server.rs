@@ -259,6 +259,12 @@ impl Server {
         Ok(Server { process: spawn(binary, &site, flags)?, site })
     }
 
+    /// Starts `binary` with `args` and nothing else, whatever `site` would say, and does not wait for it.
+    pub fn launch_alone(binary: &Binary, site: Site, args: &[String]) -> io::Result<Server> {
+        let process = Process::new(binary.command(args.iter().map(OsString::from)).spawn()?);
+        Ok(Server { process, site })
+    }
+
     /// kill -9, then `binary` again on the same data and ports.
     pub fn kill_and_restart(&mut self, binary: &Binary) -> Result<(), StartError> {
         self.process.child.kill()?;

@@ -79,11 +79,23 @@ fn against_etcd() -> bool {
         && ["flags", "h2spec", "floods", "snapshot"].into_iter().all(|check| process(&[check]))
         && process(&["refused"])
         && DRIVERS.into_iter().all(|driver| {
-            let checks =
-                ["ports", "hostile", "kill9", "copies", "power", "stall", "watch", "reclaim", "race"];
+            let checks = [
+                "ports",
+                "kubernetes",
+                "hostile",
+                "kill9",
+                "copies",
+                "power",
+                "stall",
+                "watch",
+                "reclaim",
+                "race",
+            ];
             checks.into_iter().all(|check| process(&[check, "--driver", driver]))
         })
         && Step::new("clients", "bash", ["tests/clients/run.sh"]).run()
+        && Step::new("etcd-common", "bash", ["tests/borrowed/etcd-common/run.sh", "target/debug/kontiki"])
+            .run()
 }
 
 /// Whether the program built here is a server yet.

@@ -17,7 +17,11 @@ usage: cargo xtask COMMAND
   sim [...]           a member in a simulated world, under every kind of fault; sim -h lists its options
   diff [...]          real etcd and the server call by call; diff -h lists its options
   process WHAT [...]  the server as a process; process -h lists what there is to check
+  borrowed SUITE      kubernetes, etcd-common or envtest: suites of others, which need Go; see tests/README.md
   bench [--quick]     the server and real etcd by turns on one disk; --restart: first reads and memory; -h lists more";
+
+/// In `tests/borrowed`.
+const SUITES: [&str; 3] = ["kubernetes", "etcd-common", "envtest"];
 
 fn main() -> ExitCode {
     let args = std::env::args().skip(1).collect::<Vec<_>>();
@@ -28,6 +32,7 @@ fn main() -> ExitCode {
         Some("sim") => simulate(rest),
         Some("diff") => subject(rest, &[]) && rig("diff", "kontiki-tests", "differential", rest).run(),
         Some("process") => subject(rest, &[]) && rig("process", "kontiki-tests", "process", rest).run(),
+        Some("borrowed") => borrowed(rest),
         Some("bench") => {
             subject(rest, &["--release"])
                 && rig("bench", "kontiki-benches", "compare", rest).arg("--release").run()
@@ -38,6 +43,18 @@ fn main() -> ExitCode {
         }
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One of the suites in `tests/borrowed`, by its script.
+fn borrowed(args: &[String]) -> bool {
+    let Some((suite, rest)) = args.split_first().filter(|(suite, _)| SUITES.contains(&suite.as_str())) else {
+        eprintln!("xtask borrowed: which of {}?", SUITES.join(", "));
+        return false;
+    };
+    let script = format!("tests/borrowed/{suite}/run.sh");
+    let step = rest.iter().fold(Step::new("borrowed", "bash", [script.as_str()]), |step, arg| step.arg(arg));
+    // A path or --reference names another server.
+    (!rest.is_empty() || subject(rest, &["--release"])) && step.run()
 }
 
 /// The simulator, with the mistakes that it must find compiled in if it is to hunt them.

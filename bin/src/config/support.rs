@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use crate::flags::{Flag, Given, Note, SECTIONS, Support};
 use crate::logging::Level;
 
-/// Gates whose absence would leave damage unseen; asking for one by name is refused.
-const CORRUPTION_GATES: &[&str] = &["CompactHashCheck", "InitialCorruptCheck"];
-
 fn rows() -> impl Iterator<Item = &'static Flag> {
     SECTIONS.iter().flat_map(|(_, flags)| flags.iter())
 }
@@ -120,12 +117,7 @@ pub(super) fn refuse(given: &Given) -> Result<(), String> {
     if kind != "simple" && !kind.is_empty() {
         return Err(format!("--auth-token={kind} is not supported: only simple tokens are built yet"));
     }
-    match gates(given).iter().find(|(gate, on)| **on && CORRUPTION_GATES.contains(gate)) {
-        Some((gate, _)) => Err(format!(
-            "--feature-gates={gate}=true is not supported: members are not compared for corruption yet"
-        )),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Says of every flag that changes nothing that it changes nothing.

@@ -5,20 +5,35 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kontiki_tests::process::{
-    copies, flags, floods, h2spec, hostile, kill9, ports, power, race, reclaim, refused, snapshot, stall,
-    start, watch,
+    copies, flags, floods, h2spec, hostile, kill9, kubernetes, ports, power, race, reclaim, refused,
+    snapshot, stall, start, watch,
 };
 use kontiki_tests::server::Binary;
 
 /// What there is to check.
-const CHECKS: [&str; 15] = [
-    "reclaim", "kill9", "copies", "power", "stall", "watch", "snapshot", "start", "race", "flags", "hostile",
-    "h2spec", "floods", "refused", "ports",
+const CHECKS: [&str; 16] = [
+    "reclaim",
+    "kill9",
+    "copies",
+    "power",
+    "stall",
+    "watch",
+    "snapshot",
+    "start",
+    "race",
+    "flags",
+    "hostile",
+    "h2spec",
+    "floods",
+    "refused",
+    "ports",
+    "kubernetes",
 ];
 
 const USAGE: &str = "\
 usage: process CHECK [options], where CHECK is one of
     kill9 copies power stall watch snapshot reclaim start race flags hostile h2spec floods refused ports
+    kubernetes
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --driver NAME    the server's driver, io_uring or portable; default: its own choice
   --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), or keys
@@ -89,6 +104,7 @@ fn main() -> ExitCode {
         "hostile" => hostile::run(&subject),
         "h2spec" => h2spec::run(&subject),
         "floods" => floods::run(&subject, options.full),
+        "kubernetes" => kubernetes::run(&subject),
         "ports" => ports::run(&subject),
         "refused" => refused::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
