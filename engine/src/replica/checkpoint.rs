@@ -19,6 +19,10 @@ use crate::seeded::{self, Bug};
 use crate::types::Revision;
 use crate::wal::EntryId;
 
+/// Files of the log may take so many checkpoints' worth. A block may hold one small entry, and each start takes a segment
+/// of its own: starts that are killed before a checkpoint is due would otherwise fill the disk with nearly empty ones.
+const BEHIND_MAX: u64 = 8;
+
 /// A pinned version to be written; for a background thread.
 #[derive(Debug)]
 pub struct CheckpointJob {
@@ -135,6 +139,7 @@ impl Replica {
         let idle =
             self.applies.last_at.is_some_and(|at| now.duration_since(at) >= self.config.checkpoint_idle);
         let full = entries >= self.config.checkpoint_entries || bytes >= self.config.checkpoint_log_bytes;
+        let full = full || self.wal.behind_bytes() >= BEHIND_MAX * self.config.checkpoint_log_bytes;
         full || idle || self.is_drained()
     }
 

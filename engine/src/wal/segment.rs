@@ -222,6 +222,13 @@ impl Space {
         behind + self.active.len + self.zeroed()
     }
 
+    /// Bytes of the segments behind the active one that are still needed. They count as a whole: a start that was killed
+    /// early leaves one that is nearly empty and takes as much of the disk.
+    pub fn behind(&self) -> u64 {
+        let needed = self.retained.iter().filter(|segment| segment.max_index > self.releasable);
+        needed.map(|segment| segment.len).sum()
+    }
+
     /// Zeroed bytes that can still be written.
     pub fn ahead(&self) -> u64 {
         self.active.len - self.offset + self.zeroed()
@@ -304,6 +311,22 @@ mod tests {
             *index += 1;
         }
         space.advance().expect("the next segment is ready");
+    }
+
+    #[test]
+    fn nearly_empty_segments_count_until_two_checkpoints_cover_them() {
+        let segments = [(1, 10), (2, 20), (3, 25)];
+        let segments = segments.map(|(number, max_index)| Segment { number, len: 64 * KIB, max_index });
+        let boundary = EntryId { index: 10, term: 1 };
+        let recovered = Recovered { segments: segments.into(), boundary, ..nothing() };
+        let active = Segment { number: 4, len: 64 * KIB, max_index: 25 };
+        let mut space =
+            Space::new(&config(), active, &recovered, Files { spares: Vec::new(), unused: Vec::new() });
+        assert_eq!(space.behind(), 192 * KIB);
+        space.release(25);
+        assert_eq!(space.behind(), 128 * KIB);
+        space.release(26);
+        assert_eq!(space.behind(), 0);
     }
 
     #[test]

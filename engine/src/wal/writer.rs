@@ -337,6 +337,11 @@ impl Writer {
         self.space.total_bytes()
     }
 
+    /// Bytes of the segments behind the one written to that are still needed: two checkpoints more, and none is.
+    pub fn behind_bytes(&self) -> u64 {
+        self.space.behind()
+    }
+
     /// Zeroed bytes that can still be written.
     pub fn ahead_bytes(&self) -> u64 {
         self.space.ahead()

@@ -22,6 +22,8 @@ const LOAD_MS_MAX: u64 = 700;
 const ACKNOWLEDGED_MIN: u64 = 20;
 /// Old revisions read in full after each kill.
 const SAMPLES: u64 = 6;
+/// A log that starts shorter than a checkpoint's distance leave behind must not grow with their number.
+const LOG_BYTES_MAX: u64 = 3 << 29;
 const OUT_OF_RANGE: i32 = 11;
 const NOSPACE: i32 = pb::AlarmType::Nospace as i32;
 
@@ -50,6 +52,15 @@ pub fn run(binary: &Binary, rounds: u64, seed: u64) -> Verdict {
         "{rounds} kills, {newest} revisions; of the writes without an answer {} were applied, {} were not",
         check.applied, check.lost
     ))
+}
+
+fn check_log_size(server: &Server) -> Result<(), Failure> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(server.site().data_dir().join("log"))? {
+        // A segment may be renamed meanwhile.
+        bytes += entry?.metadata().map_or(0, |meta| meta.len());
+    }
+    ensure(bytes <= LOG_BYTES_MAX, || format!("the log takes {bytes} bytes"))
 }
 
 struct Check {
@@ -98,6 +109,7 @@ impl Check {
             load.stop()
         };
         self.check_alarm(server, alarm)?;
+        check_log_size(server)?;
         let mut client = Client::open(server.client())?;
         self.account(&mut client, written)?;
         self.check_revisions(&mut client)?;
