@@ -248,7 +248,9 @@ impl Conn {
                 self.resume.ring();
                 return Ok(false);
             }
-            match Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, output) {
+            // In the head of the match the stream would stay borrowed, and an end of it here would borrow it again.
+            let written = Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, output);
+            match written {
                 Poll::Ready(Ok(sent)) => front.consume_output(Instant::now(), self.id, sent),
                 Poll::Ready(Err(_)) => {
                     self.shut();
