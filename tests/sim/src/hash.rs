@@ -35,10 +35,17 @@ pub fn hash(model: &Model, compacted: i64, revision: i64, of_compaction: bool) -
 fn put_pair(out: &mut Vec<u8>, kv: &Kv) {
     put_bytes(out, 1, &kv.key);
     for (field, number) in [(2, kv.created), (3, kv.modified), (4, kv.version)] {
-        out.push(field << 3);
-        put_number(out, number as u64);
+        put_int(out, field, number);
     }
     put_bytes(out, 5, &kv.value);
+    if kv.lease != 0 {
+        put_int(out, 6, kv.lease);
+    }
+}
+
+fn put_int(out: &mut Vec<u8>, field: u8, number: i64) {
+    out.push(field << 3);
+    put_number(out, number as u64);
 }
 
 /// Protobuf leaves out what is empty.
