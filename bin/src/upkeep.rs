@@ -28,7 +28,7 @@ impl Node {
         let told = self.cores.borrow().replica.store().published().1.compacted;
         let mut through = Through { told, begun: None };
         loop {
-            glommio::timer::sleep(LOOK).await;
+            self.runtime.sleep(LOOK).await;
             let facts = self.facts();
             if let Some(revision) = compactor.poll(Instant::now(), facts, &self.log) {
                 let outcome = self.compact_outside(revision).await;
