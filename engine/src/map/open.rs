@@ -52,6 +52,12 @@ pub fn open(
     // the same bytes, while the other one is still there.
     disk.run(write_meta(&newest.meta)).map_err(MapError::Disk)?;
     disk.run(Op::Sync { file: FileName::Index }).map_err(MapError::Disk)?;
+    // Then the other page as it was found: should the write of a newer one have failed and be on its way to the disk all
+    // the same, it does not come after this.
+    let other = PageNo(1 - newest.meta.slot().0);
+    let found = meta_page(disk, file_len, other)?;
+    disk.run(write_page(other, &found)).map_err(MapError::Disk)?;
+    disk.run(Op::Sync { file: FileName::Index }).map_err(MapError::Disk)?;
     let page_count = newest.meta.page_count.max(older.as_ref().map_or(0, |older| older.meta.page_count));
     if page_count > limits.page_count_max {
         return Err(MapError::TooLarge { page_count, page_count_max: limits.page_count_max });
@@ -145,12 +151,12 @@ fn format(disk: &mut dyn Disk) -> Result<Candidate, MapError> {
 }
 
 fn write_meta(meta: &Meta) -> Op {
-    Op::Write {
-        file: FileName::Index,
-        offset: offset_of(meta.slot()),
-        data: Bytes::copy_from_slice(&meta.encode()[..]),
-        durability: Durability::Cached,
-    }
+    write_page(meta.slot(), &meta.encode())
+}
+
+fn write_page(slot: PageNo, page: &[u8; PAGE_SIZE]) -> Op {
+    let data = Bytes::copy_from_slice(page);
+    Op::Write { file: FileName::Index, offset: offset_of(slot), data, durability: Durability::Cached }
 }
 
 /// The slots the checkpoint uses, from its bitmap pages.

@@ -1,11 +1,11 @@
 //! All watchers of one core: who is told of which change, in which order.
 //!
 //! **The history is the queue.** A watcher is a cursor into it. Each published batch is matched once against the live
-//! watchers ([`keys`]), and whoever is concerned gets a note of which records ([`stream`]), never a copy of them. A
+//! watchers (`keys`), and whoever is concerned gets a note of which records (`stream`), never a copy of them. A
 //! stream whose client does not read keeps at most so many notes; then its watchers become cursors that are behind, and
-//! when the client reads again they find their events in the history ([`search`]), as does a watcher that was created
+//! when the client reads again they find their events in the history (`search`), as does a watcher that was created
 //! with a revision of the past. So a slow client costs no memory and no other watcher anything, and loses nothing,
-//! unless it is so far back that a compaction has passed it ([`lag`]).
+//! unless it is so far back that a compaction has passed it (`lag`).
 //!
 //! No clock, no wire, no socket: `now` comes in, and [`Watchers::poll`] says what to tell next. What a watcher may
 //! expect is in `docs/watch.md`; what etcd does, in its `server/storage/mvcc/watchable_store.go` and

@@ -288,15 +288,24 @@ impl Judge {
         };
         // Whether a revocation changed keys does not show in its answer.
         let is_open = |call: &Call| call.reply.is_none() || matches!(call.reply, Some(Reply::Revoked { .. }));
+        // Nor was it begun after a later revision had been told of.
+        let told = claims.range(revision + 1..).map(|(_, nth)| self.calls[*nth].ended).min();
         let fits = |(nth, call): &(usize, &Call)| {
             is_open(call)
+                && told.is_none_or(|told| call.begun <= told)
                 && !matches!(call.request, Request::Renew(_))
                 && !claims.values().any(|claimed| claimed == nth)
                 && !stored.is_empty()
                 && self.compactions(call).any(|compacted| writes(call, compacted))
         };
-        // Deletes may look alike: the one that was cut off first goes first.
-        let found = self.calls.iter().enumerate().filter(fits).min_by_key(|(_, call)| call.ended);
+        // A revocation that was answered found its lease, so none before it had been carried out. Deletes may look alike:
+        // the one that was cut off first goes first.
+        let found = self
+            .calls
+            .iter()
+            .enumerate()
+            .filter(fits)
+            .min_by_key(|(_, call)| (call.reply.is_none(), call.ended));
         let lost = || format!("revision {revision} came from nowhere: {stored:?}");
         found.map(|(nth, _)| nth).ok_or_else(lost)
     }

@@ -246,6 +246,18 @@ impl World {
         Ok(())
     }
 
+    /// Events until all calls are ended, or for so long: on a full disk a renewal may wait for a revocation that finds no
+    /// room in the log.
+    pub fn run_until_quiet_or(&mut self, time: Duration) -> Result<(), Stop> {
+        let until = self.now + time;
+        while !self.is_quiet() && self.now < until {
+            if !self.step()? {
+                return Err(Stop::Violation("nothing is under way and calls wait".into()));
+            }
+        }
+        Ok(())
+    }
+
     fn member(&mut self) -> &mut Member {
         self.member.as_mut().expect("the process runs")
     }

@@ -1,9 +1,9 @@
 //! Clients that flood, drip or do not listen, one kind after the other, while honest clients go on as if nothing were.
 //!
 //! An honest client writes and reads all the time and does what grpc-go does on the way: a PING with every call, and a
-//! WINDOW_UPDATE with every answer. [`IDLE_CONNECTIONS`] more connections, as many as one Kubernetes API server opens, are open and silent.
+//! WINDOW_UPDATE with every answer. `IDLE_CONNECTIONS` more connections, as many as one Kubernetes API server opens, are open and silent.
 //! For each kind: the honest client's p99 stays near that of the quiet, no honest connection is ended, memory stays
-//! within [`GROWTH_BYTES_MAX`], and the log names each limit at most once a minute.
+//! within `GROWTH_BYTES_MAX`, and the log names each limit at most once a minute.
 
 // What each kind sends.
 mod attack;

@@ -1,7 +1,7 @@
 //! A host that refuses io_uring: the server says so, says what helps, and serves all the same.
 //!
 //! The refusals are real ones: a seccomp filter as container runtimes install it, and no memory to lock. Both are
-//! set up by this program started once more ([`refuse_and_exec`]), which then becomes the server.
+//! set up by this program started once more (`refuse_and_exec`), which then becomes the server.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
