@@ -288,11 +288,13 @@ impl Judge {
         };
         // Whether a revocation changed keys does not show in its answer.
         let is_open = |call: &Call| call.reply.is_none() || matches!(call.reply, Some(Reply::Revoked { .. }));
-        // Nor was it begun after a later revision had been told of.
+        // Nor was it begun after a later revision had been told of, or over before an earlier one was asked for.
         let told = claims.range(revision + 1..).map(|(_, nth)| self.calls[*nth].ended).min();
+        let asked = claims.range(..revision).map(|(_, nth)| self.calls[*nth].begun).max();
         let fits = |(nth, call): &(usize, &Call)| {
             is_open(call)
                 && told.is_none_or(|told| call.begun <= told)
+                && asked.is_none_or(|asked| asked <= call.ended)
                 && !matches!(call.request, Request::Renew(_))
                 && !claims.values().any(|claimed| claimed == nth)
                 && !stored.is_empty()
