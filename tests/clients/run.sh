@@ -123,7 +123,33 @@ run_python() {
   PYTHONPATH="$stubs" check python "$python" "$here/python/client.py"
 }
 
-clients=(go etcdctl python)
+node_tools="Node 18 or newer with npm (apt-get install nodejs npm)"
+has_node() { needs node npm && [ "$(node -p 'parseInt(process.versions.node) >= 18')" = true ]; }
+run_node() {
+  mkdir -p "$built/node"
+  cp "$here"/node/package{,-lock}.json "$built/node"
+  npm ci --prefix "$built/node" --ignore-scripts --no-audit --no-fund --silent
+  NODE_PATH="$built/node/node_modules" check node node "$here/node/client.js"
+}
+
+java_tools="a Java 11 development kit and Maven (apt-get install default-jdk-headless maven)"
+has_java() { needs java javac mvn; }
+run_java() {
+  local classpath="$built/java/classpath"
+  mkdir -p "$built/java"
+  mvn --batch-mode --quiet --file "$here/java/pom.xml" dependency:build-classpath -Dmdep.outputFile="$classpath" \
+    >"$built/java/log" 2>&1 || { cat "$built/java/log" >&2; return 1; }
+  check java java -cp "$(cat "$classpath")" "$here/java/Client.java"
+}
+
+rust_tools="Rust (https://rustup.rs)"
+has_rust() { needs cargo; }
+run_rust() {
+  CARGO_TARGET_DIR="$built/rust" cargo build --quiet --locked --manifest-path "$here/rust/Cargo.toml"
+  check rust "$built/rust/debug/kontiki-client-check"
+}
+
+clients=(go etcdctl python node java rust)
 left_out=()
 if [ $# -gt 0 ]; then
   clients=("$@")
