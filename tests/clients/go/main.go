@@ -1,5 +1,6 @@
 // Command clients drives one server with etcd's own Go client and checks every answer. It prints "ok" at the end,
-// or what is wrong and exits 1. Usage: clients HOST:PORT; the store must be new.
+// or what is wrong and exits 1. Usage: clients HOST:PORT; the store must be new, and someone must restart the server
+// when told (tests/clients/run.sh).
 package main
 
 import (
@@ -27,11 +28,12 @@ func main() {
 		fail("open: %v", err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 6*callMax)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*callMax)
 	defer cancel()
 	for _, check := range []func(context.Context, *clientv3.Client){
 		putAndGet, ranges, sorts, revisions, deletes, transactions, compaction, failures, large, concurrent, status, members,
-		watches, manyWatches, watchProgress, watchFragments, watchCompacted,
+		watches, manyWatches, watchProgress, watchFragments, watchCompacted, watchOverRestart,
+		leases, keepAlive, leaseOverRestart, session, mutex, election, stm, queues,
 	} {
 		check(ctx, client)
 	}
