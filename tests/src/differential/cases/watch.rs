@@ -14,6 +14,7 @@ pub const CASES: &[Case] = &[
             "watch/2/start-zero",
             "watch/3/live",
             "watch/3/events",
+            "kv/1/tombstone-event",
             "watch/1/created-first",
             "kv/11/watch",
         ],
