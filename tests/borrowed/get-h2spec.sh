@@ -7,5 +7,5 @@ target="$here/bin/h2spec"
 if [ -x "$target" ]; then echo "$target is there"; exit 0; fi
 command -v go >/dev/null || { echo "get-h2spec.sh needs Go (https://go.dev/dl)" >&2; exit 1; }
 mkdir -p "$here/bin"
-CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN="$here/bin" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1
+CGO_ENABLED=0 GOFLAGS=-mod=mod GOBIN="$here/bin" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 echo "$target built"
