@@ -35,6 +35,9 @@ const MEASURE: Duration = Duration::from_secs(10);
 const BESIDE_MIN: Duration = Duration::from_secs(2);
 /// The slow percentile may double, and this much is noise.
 const NOISE: Duration = Duration::from_millis(2);
+/// With fewer keys reclaim takes a second, whose slow percentile is the ten slowest puts of a shared machine.
+const NOISE_OF_FEW: Duration = Duration::from_millis(50);
+const FEW: u64 = 1_000_000;
 /// The measured puts are this far apart: a client that never pauses would measure itself.
 const PUT_EVERY: Duration = Duration::from_millis(2);
 
@@ -66,7 +69,8 @@ pub fn run(binary: &Binary, keys: u64) -> Verdict {
          after {small_after:.1?}, Defragment came back after {defragmented_after:.1?}; puts quiet {quiet}, beside {beside}",
         size * 100 / fresh
     );
-    ensure(beside.p99 <= quiet.p99 * 2 + NOISE, || format!("p99 of puts more than doubled: {numbers}"))?;
+    let noise = if keys < FEW { NOISE_OF_FEW } else { NOISE };
+    ensure(beside.p99 <= quiet.p99 * 2 + noise, || format!("p99 of puts more than doubled: {numbers}"))?;
     Ok(numbers)
 }
 
