@@ -49,3 +49,18 @@ impl LeaseId {
     /// The key is attached to no lease.
     pub const NONE: LeaseId = LeaseId(0);
 }
+
+/// A member of the cluster, as clients and snapshots show it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: u64,
+    /// Its name; empty until it has started once.
+    pub name: String,
+    /// Where members reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it; empty until it has started once.
+    pub client_urls: Vec<String>,
+    /// Whether it does not vote.
+    pub is_learner: bool,
+}

@@ -13,27 +13,12 @@ use crate::mvcc::rows::RowKey;
 use crate::mvcc::view::View;
 use crate::mvcc::{Cold, wire};
 use crate::request::AlarmKind;
-use crate::types::{LeaseId, Revision};
+use crate::types::{LeaseId, Member, Revision};
 use crate::wal::EntryId;
 
 /// Every bucket of etcd 3.6 but `key`, in order of their names. `key` belongs behind `cluster`.
 pub const BUCKETS: [&str; 9] =
     ["alarm", "auth", "authRoles", "authUsers", "cluster", "lease", "members", "members_removed", "meta"];
-
-/// A member, as its row shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Member {
-    /// Its id.
-    pub id: u64,
-    /// Its name; empty before it started.
-    pub name: String,
-    /// Where its peers reach it.
-    pub peer_urls: Vec<String>,
-    /// Where clients reach it.
-    pub client_urls: Vec<String>,
-    /// It does not vote.
-    pub is_learner: bool,
-}
 
 /// What there is.
 #[derive(Clone, Debug, Default)]

@@ -2,27 +2,13 @@
 //!
 //! Headers of this service show no revision.
 
+use engine::types::Member;
 use prost::Message;
 
 use super::header::Origin;
 use crate::pb;
 use crate::pb::etcdserverpb;
 use crate::pb::wire::Malformed;
-
-/// A member as clients see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Member {
-    /// Its id.
-    pub id: u64,
-    /// Its name; empty until it has started once.
-    pub name: String,
-    /// Where members reach it.
-    pub peer_urls: Vec<String>,
-    /// Where clients reach it; empty until it has started once.
-    pub client_urls: Vec<String>,
-    /// Whether it does not vote.
-    pub is_learner: bool,
-}
 
 /// Decodes the request of `MemberList`: whether the list must be linearizable.
 pub fn decode_member_list(message: &[u8]) -> Result<bool, Malformed> {

@@ -8,12 +8,11 @@ use engine::mvcc::Cold;
 use engine::mvcc::range::Progress;
 use engine::mvcc::view::View;
 use engine::mvcc::walk::Budget;
-use engine::snapshot::contents::{self, Facts};
+use engine::snapshot::contents::Facts;
 use engine::snapshot::image::Image;
 use engine::types::Revision;
 use prost::Message;
 
-use super::cluster::Member;
 use crate::pb;
 use crate::pb::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use crate::pb::wire::Malformed;
@@ -109,10 +108,4 @@ impl Snapshot {
         }
         .encode_to_vec()
     }
-}
-
-/// A member as the image shows it.
-pub fn member(member: &Member) -> contents::Member {
-    let Member { id, name, peer_urls, client_urls, is_learner } = member.clone();
-    contents::Member { id, name, peer_urls, client_urls, is_learner }
 }

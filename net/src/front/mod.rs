@@ -4,9 +4,9 @@
 //! answered at once (reads of what is in memory), or handed to the [`Replica`] and answered when its [`Event`] comes.
 //! Answers gather in each connection's output; the driver sends one batch per connection and turn.
 //!
-//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::oldest_pin`] before and [`Front::on_event`],
-//! [`Front::run_slices`] and [`Front::run_watches`] in each turn, then [`Front::poll_dirty`] to flush. Time comes in as an
-//! argument, so the simulator can drive it.
+//! The driver's part: [`Front::accept`], [`Front::handle_input`], [`Front::oldest_pin`] before each turn in which the
+//! replica wants one, and in each turn [`Front::on_event`], [`Front::run_slices`] and [`Front::run_watches`], then
+//! [`Front::poll_dirty`] to flush. Time comes in as an argument, so the simulator can drive it.
 
 // What each request becomes.
 mod serve;
@@ -44,10 +44,9 @@ use engine::error::ApiError;
 use engine::mvcc::walk::Budget;
 use engine::replica::{CallId, Event, Fatal, Replica};
 use engine::request::{Compact, Write};
-use engine::types::Revision;
+use engine::types::{Member, Revision};
 
 use crate::api::Refusal;
-use crate::api::cluster::Member;
 use crate::api::encoder::Encoder;
 use crate::api::header::Origin;
 use crate::api::route::{self, Kind, Method};

@@ -230,7 +230,7 @@ impl Front {
             conf_state: replica.raft().conf_state().clone(),
             compacted: state.compacted,
             alarms: replica.store().alarms().collect(),
-            members: self.config.members.iter().map(snapshot::member).collect(),
+            members: self.config.members.clone(),
             leases,
             storage_version: self.config.storage_version.clone(),
         };

@@ -16,7 +16,6 @@ pub enum Streamed {
     /// It sends an encoded message, and stays open.
     Message(Vec<u8>),
     /// It has something to send as soon as windows allow.
-    #[allow(dead_code, reason = "watches will")]
     Writable,
     /// It is over.
     End(Status),

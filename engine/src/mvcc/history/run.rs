@@ -9,7 +9,7 @@ use super::chunk::{Row, Table};
 use super::cold::Wanted;
 use super::directory::Slot;
 use super::record::Record;
-use super::{History, OpenError};
+use super::{History, OpenError, table_of};
 use crate::mvcc::Cold;
 use crate::types::Seq;
 
@@ -65,9 +65,7 @@ impl History {
         let damaged =
             |what: String| OpenError::Damaged(format!("{} at offset {}: {what}", info.file(), info.offset));
         let tail = data.len() - Table::tail_len(info.records).min(data.len());
-        let table = Table::parse(&data[tail..], info.first_seq, info.first_main)
-            .filter(|table| table.last_seq() <= info.last_seq)
-            .ok_or_else(|| damaged("damaged table".into()))?;
+        let table = table_of(&info, &data[tail..])?;
         for row in table.rows_from(first) {
             let bytes = data.get(row.offset as usize..tail).unwrap_or_default();
             match Record::parse(bytes) {

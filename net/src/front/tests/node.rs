@@ -79,7 +79,7 @@ impl Node {
         change(&mut config);
         let replica = open::open(config, &mut disk, None, nonce, now).unwrap().replica;
         let grpc = grpc::Config { http: h2::Config::default(), message_len_max: 2 << 20, route: lookup };
-        let member = crate::api::cluster::Member { id: 8, name: "m".into(), ..Default::default() };
+        let member = engine::types::Member { id: 8, name: "m".into(), ..Default::default() };
         let config = front::Config {
             grpc,
             ops_max: 128,
