@@ -9,7 +9,8 @@ use net::hpack::{Decoder, Encoder, FieldList};
 /// As connections have it.
 const FIELDS_BYTES_MAX: usize = 16 << 10;
 
-/// A second request of a Go client: seven fields by index, and a timeout, 998754u, as a Huffman literal that is not indexed.
+/// A second request of a Go client: seven fields by index, and a timeout, 998754u, as a Huffman literal that is not
+/// indexed.
 fn decode(c: &mut Criterion) {
     let first: [&[u8]; 7] = [
         b"\x83\x86\x44\x14/etcdserverpb.KV/Put",
