@@ -238,19 +238,18 @@ impl World {
 
     /// Events until all calls are ended.
     pub fn run_until_quiet(&mut self) -> Result<(), Stop> {
-        while !self.is_quiet() {
-            if !self.step()? {
-                return Err(Stop::Violation("nothing is under way and calls wait".into()));
-            }
-        }
-        Ok(())
+        self.run_until(World::is_quiet)
     }
 
     /// Events until all calls are ended, or for so long: on a full disk a renewal may wait for a revocation that finds no
     /// room in the log.
     pub fn run_until_quiet_or(&mut self, time: Duration) -> Result<(), Stop> {
         let until = self.now + time;
-        while !self.is_quiet() && self.now < until {
+        self.run_until(|world| world.is_quiet() || world.now >= until)
+    }
+
+    fn run_until(&mut self, is_done: impl Fn(&World) -> bool) -> Result<(), Stop> {
+        while !is_done(self) {
             if !self.step()? {
                 return Err(Stop::Violation("nothing is under way and calls wait".into()));
             }
