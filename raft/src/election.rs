@@ -185,6 +185,7 @@ impl Raft {
     fn become_leader(&mut self) {
         assert_eq!(self.role, Role::Candidate, "leader without an election in term {}", self.term);
         self.enter(self.term, Role::Leader, Some(self.config.id));
+        self.forwards.begin_term();
         let next = self.log.last_index().next();
         for peer in self.peers.values_mut() {
             *peer = Progress::new(&self.config, next);

@@ -114,6 +114,8 @@ pub enum Payload {
     TimeoutNow,
     /// "Propose this for me." Lost or refused silently: the sender times out.
     Propose {
+        /// Ascends from one sender, over its restarts too, so that a repeated message proposes nothing twice.
+        number: u64,
         /// The kind of all entries.
         kind: EntryKind,
         /// Their data, in order.

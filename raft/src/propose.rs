@@ -4,6 +4,7 @@
 //! committed, and entries committed but not yet applied. etcd has the second only
 //! (`server/etcdserver/v3_server.go`); its raft has the first as an option.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bytes::Bytes;
@@ -61,6 +62,43 @@ impl fmt::Display for ProposeError {
 
 impl std::error::Error for ProposeError {}
 
+/// Proposals passed on, numbered: a network may repeat a message, and a command must happen at most once.
+///
+/// A leader takes from each member only what is numbered above all it took in its term; a message of an earlier term
+/// ends in [`Raft::step`]. What was overtaken on the way is lost, like any other message.
+#[derive(Debug)]
+pub(crate) struct Forwards {
+    /// The last number given to a message of our own.
+    sent: u64,
+    /// Leader: the last number taken from each member in this term.
+    taken: BTreeMap<MemberId, u64>,
+}
+
+impl Forwards {
+    /// Of a member that was started `starts` times before.
+    pub(crate) fn new(starts: u64) -> Self {
+        Self { sent: starts << NUMBERS_PER_START_LOG2, taken: BTreeMap::new() }
+    }
+
+    /// A new term of the own leadership: nothing sent in an earlier one arrives any more.
+    pub(crate) fn begin_term(&mut self) {
+        self.taken.clear();
+    }
+
+    fn next(&mut self) -> u64 {
+        self.sent += 1;
+        self.sent
+    }
+
+    /// Whether `number` is news from `from`.
+    fn take(&mut self, from: MemberId, number: u64) -> bool {
+        let taken = self.taken.entry(from).or_default();
+        let news = number > *taken;
+        *taken = number.max(*taken);
+        news
+    }
+}
+
 impl Raft {
     /// Proposes `entries`, one command each, as one batch, taking from the iterator only what it admits.
     ///
@@ -83,14 +121,20 @@ impl Raft {
     /// Sends proposals to the leader. It may refuse or never see them; the caller notices by time only.
     pub fn forward(&mut self, kind: EntryKind, data: Vec<Bytes>) -> Result<(), ProposeError> {
         match self.leader {
-            Some(leader) if !self.is_leader() => self.send(leader, Payload::Propose { kind, data }),
-            leader => return Err(ProposeError::NotLeader { leader }),
+            Some(leader) if !self.is_leader() => {
+                let number = self.forwards.next();
+                self.send(leader, Payload::Propose { number, kind, data });
+                Ok(())
+            }
+            leader => Err(ProposeError::NotLeader { leader }),
         }
-        Ok(())
     }
 
     /// A follower passes on what its clients wrote. Refusals are silent: its clients time out.
-    pub(crate) fn handle_propose(&mut self, kind: EntryKind, data: Vec<Bytes>) {
+    pub(crate) fn handle_propose(&mut self, from: MemberId, number: u64, kind: EntryKind, data: Vec<Bytes>) {
+        if !self.is_leader() || !self.peers.contains_key(&from) || !self.forwards.take(from, number) {
+            return;
+        }
         match kind {
             EntryKind::Normal => {
                 let _ = self.propose(data);
@@ -162,3 +206,6 @@ impl Raft {
         true
     }
 }
+
+/// Room for a forward every microsecond for twelve days between starts, and for sixteen million starts.
+const NUMBERS_PER_START_LOG2: u32 = 40;

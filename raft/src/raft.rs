@@ -20,6 +20,7 @@ use crate::log::RaftLog;
 use crate::message::{Message, Payload};
 use crate::outbox::{Append, Outbox};
 use crate::progress::Progress;
+use crate::propose::Forwards;
 use crate::random::Pcg;
 use crate::read_index::{ReadRounds, ReadState};
 use crate::restore::{BOOTSTRAP_TERM, Promise, RestoreError, Restored, founding_changes};
@@ -52,6 +53,7 @@ pub struct Raft {
     /// Leader: bytes of entries appended and not committed.
     pub(crate) uncommitted_bytes: u64,
     pub(crate) reads: ReadRounds,
+    pub(crate) forwards: Forwards,
     pub(crate) recovering: Option<Promise>,
     /// Founding entries end here: equal on all members, so committed as soon as they are durable.
     founding_index: LogIndex,
@@ -116,6 +118,7 @@ impl Raft {
             pending_conf_index: LogIndex(0),
             uncommitted_bytes: 0,
             reads: ReadRounds::new(starts),
+            forwards: Forwards::new(starts),
             recovering,
             founding_index: LogIndex(0),
             hard_position: LogPosition(0),

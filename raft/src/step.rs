@@ -126,7 +126,7 @@ impl Raft {
             Payload::HeartbeatReply { round } => self.handle_heartbeat_reply(from, round),
             Payload::Snapshot { meta } => self.handle_snapshot(from, meta),
             Payload::TimeoutNow => self.handle_timeout_now(from),
-            Payload::Propose { kind, data } => self.handle_propose(kind, data),
+            Payload::Propose { number, kind, data } => self.handle_propose(from, number, kind, data),
             Payload::ReadIndex { round } if self.is_leader() => self.handle_read_index(from, round),
             Payload::ReadIndexReply { round, index } => self.handle_read_index_reply(round, index),
             Payload::ReadIndex { .. } => {}

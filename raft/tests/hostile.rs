@@ -98,8 +98,8 @@ fn payload() -> impl Strategy<Value = Payload> {
         round().prop_map(|round| Payload::HeartbeatReply { round }),
         snapshot(),
         Just(Payload::TimeoutNow),
-        (kind(), proptest::collection::vec(data(), 0..3))
-            .prop_map(|(kind, data)| Payload::Propose { kind, data }),
+        (0u64..4, kind(), proptest::collection::vec(data(), 0..3))
+            .prop_map(|(number, kind, data)| Payload::Propose { number, kind, data }),
         round().prop_map(|round| Payload::ReadIndex { round }),
         (round(), index()).prop_map(|(round, index)| Payload::ReadIndexReply { round, index }),
     ]

@@ -58,3 +58,43 @@ fn only_entries_of_the_own_term_are_counted() {
     check(2, 0);
     check(3, 3);
 }
+
+#[test]
+fn a_repeated_forward_proposes_nothing_twice() {
+    let propose = |number: u64| {
+        let data = vec![Bytes::from_static(b"put")];
+        Payload::Propose { number, kind: EntryKind::Normal, data }
+    };
+    let mut raft = leader(3, 2, &[1]);
+    let check = |raft: &mut Raft, from: u64, term: u64, number: u64, last: u64| {
+        step(raft, from, term, propose(number));
+        assert_eq!(raft.last_index(), LogIndex(last), "{number} from {from} in term {term}");
+    };
+    check(&mut raft, 2, 2, 1, 3);
+    check(&mut raft, 2, 2, 1, 3);
+    check(&mut raft, 3, 2, 1, 4);
+    check(&mut raft, 2, 2, 3, 5);
+    // Overtaken on the way: lost.
+    check(&mut raft, 2, 2, 2, 5);
+    // From an earlier term of ours, or a stranger.
+    check(&mut raft, 2, 1, 4, 5);
+    check(&mut raft, 9, 2, 1, 5);
+}
+
+#[test]
+fn a_member_numbers_its_forwards_on_over_a_restart() {
+    let forwarded = |starts: u64| {
+        let conf_state = ConfState::new((1..=3).map(MemberId), []);
+        let hard_state = HardState { term: Term(2), ..HardState::default() };
+        let restored = Restored { hard_state, conf_state, starts, ..Restored::default() };
+        let mut raft = Raft::new(Config::new(MemberId(1), 3), restored).unwrap();
+        step(&mut raft, 2, 2, heartbeat(0));
+        raft.forward(EntryKind::Normal, vec![Bytes::from_static(b"put")]).unwrap();
+        let number = |message: &Message| match message.payload {
+            Payload::Propose { number, .. } => Some(number),
+            _ => None,
+        };
+        run(&mut raft).iter().find_map(number).unwrap()
+    };
+    assert!(forwarded(0) < forwarded(1) && forwarded(1) < forwarded(2));
+}
