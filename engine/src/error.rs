@@ -91,6 +91,9 @@ api_errors! {
     LeaderChanged, Unavailable, "etcdserver: leader changed";
     /// A proposal or read index took longer than the server's own limit: the outcome is unknown.
     Timeout, Unavailable, "etcdserver: request timed out";
+    /// The same, and the request was begun when the leader before this one was failing.
+    TimeoutLeaderFailed, Unavailable,
+        "etcdserver: request timed out, possibly due to previous leader failure";
     /// A lease call waited too long for the member to have applied what was committed before it led.
     TimeoutWaitingForApplied, Unavailable,
         "etcdserver: request timed out, waiting for the applied index took too long";

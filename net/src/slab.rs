@@ -8,14 +8,14 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key as one number.
+    /// The key as one number, below 2^63.
     pub fn to_u64(self) -> u64 {
-        u64::from(self.tenant) << 32 | u64::from(self.place)
+        u64::from(self.place) << 32 | u64::from(self.tenant)
     }
 
     /// The inverse of [`Key::to_u64`]; any other number is a key of nothing.
     pub fn from_u64(number: u64) -> Key {
-        Key { place: number as u32, tenant: (number >> 32) as u32 }
+        Key { place: (number >> 32) as u32, tenant: number as u32 }
     }
 }
 
@@ -37,7 +37,8 @@ impl<T> Slab<T> {
     pub fn insert(&mut self, entry: T) -> Key {
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));
-            u32::try_from(self.places.len() - 1).expect("fewer than 2^32 entries")
+            let place = i32::try_from(self.places.len() - 1).expect("fewer than 2^31 entries");
+            place as u32
         });
         let (tenant, slot) = &mut self.places[place as usize];
         *slot = Some(entry);

@@ -118,10 +118,20 @@ impl Raft {
         self.propose_within(self.config.apply_gap_max.saturating_mul(2), entries)
     }
 
+    /// Whether proposals go anywhere now: into the own log, or to a leader. If not, they had better wait.
+    pub fn takes_proposals(&self) -> bool {
+        self.leader.is_some() && self.transfer.is_none()
+    }
+
     /// Sends proposals to the leader. It may refuse or never see them; the caller notices by time only.
+    ///
+    /// Errors: there is no leader but this member; this member itself is too far behind with applying.
     pub fn forward(&mut self, kind: EntryKind, data: Vec<Bytes>) -> Result<(), ProposeError> {
         match self.leader {
             Some(leader) if !self.is_leader() => {
+                if self.log.commit().since(self.log.applied()) > self.config.apply_gap_max {
+                    return Err(ProposeError::TooManyRequests);
+                }
                 let number = self.forwards.next();
                 self.send(leader, Payload::Propose { number, kind, data });
                 Ok(())

@@ -245,6 +245,11 @@ impl Raft {
         self.role == Role::Leader
     }
 
+    /// Whether this member lost what it had acknowledged and has not seen it all again.
+    pub fn is_recovering(&self) -> bool {
+        self.recovering.is_some()
+    }
+
     /// The leader, as far as known.
     pub fn leader(&self) -> Option<MemberId> {
         self.leader

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::record::Lease;
 use crate::replica::CallId;
+use crate::replica::peer::LeaseTimes;
 use crate::request::LeaseCheckpoint;
 use crate::seeded::{self, Bug};
 use crate::types::LeaseId;
@@ -64,6 +65,8 @@ pub enum Later {
     Cleared,
     /// That this member leads and has applied everything its predecessors committed.
     Primary,
+    /// What the leader says, which is another member.
+    Leader,
 }
 
 /// What happened since the start.
@@ -308,6 +311,12 @@ impl Lessor {
                 None => -(now.duration_since(due).as_secs() as i64),
             },
         })
+    }
+
+    /// A lease's times, if there is such a lease.
+    pub fn times(&self, now: Instant, id: LeaseId) -> Option<LeaseTimes> {
+        let (granted, left) = self.ttl(id).zip(self.seconds_left(now, id))?;
+        Some(LeaseTimes { granted, left })
     }
 
     /// All leases, those first that run out first.

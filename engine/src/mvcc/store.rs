@@ -253,6 +253,12 @@ impl<W: WritePages> Store<W> {
         Ok(())
     }
 
+    /// Remembers the members of the cluster, as bytes.
+    pub fn put_members(&mut self, members: &[u8]) -> Result<(), Cold> {
+        self.index.put_row(Table::Misc, MEMBERS_ROW, members)?;
+        Ok(())
+    }
+
     /// Makes the version being built visible; the caller publishes the same root in the page memory.
     ///
     /// Rows of history chunks that were finished meanwhile go in first.
@@ -319,6 +325,9 @@ impl<W: WritePages> Store<W> {
         self.index.pages_mut()
     }
 }
+
+/// Row key of the members, in the table of single values.
+pub const MEMBERS_ROW: &[u8] = b"members";
 
 /// Row key of an alarm: member id, big endian, and its kind.
 fn alarm_row(member: u64, kind: AlarmKind) -> [u8; 9] {

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use raft::{ConfChange, Entry, EntryKind, LogIndex};
 
+use super::payload::Members;
 use super::{Coming, Fatal, Replica};
 use crate::apply::{Answer, Applying};
 use crate::command::RequestId;
 use crate::map::Tag;
+use crate::mvcc::Cold;
 use crate::mvcc::index::Root;
 use crate::mvcc::range::Progress;
 use crate::mvcc::store::State;
@@ -83,7 +85,7 @@ impl Replica {
 
     /// Whether a turn left something behind: because its budget was used up, or leases to revoke.
     pub fn has_more(&self) -> bool {
-        let waits = !self.events.is_empty() || self.has_expired_leases();
+        let waits = !self.events.is_empty() || self.has_expired_leases() || self.renewals.has_work();
         waits || self.applies.has_work() || self.hashing.has_work() || self.reclaims_on()
     }
 
@@ -96,7 +98,13 @@ impl Replica {
             EntryKind::ConfChange => {
                 let change = ConfChange::decode(&entry.data);
                 let change = change.map_err(|_| undecodable(id.index))?;
-                self.raft.apply_conf_change(&change);
+                match self.configure(id.index, &change) {
+                    Ok(()) => {}
+                    Err(cold) => {
+                        self.applies.cold = self.want(&cold)? != Coming::Now;
+                        return Ok(true);
+                    }
+                }
             }
             EntryKind::Normal if entry.data.is_empty() => {}
             EntryKind::Normal => {
@@ -126,6 +134,19 @@ impl Replica {
         self.applies.entries.pop_front();
         self.applies.applied = id;
         Ok(true)
+    }
+
+    /// Makes a configuration change, unless one behind it was made in an earlier life: going back to an older
+    /// configuration, even for a moment, could let two majorities decide.
+    fn configure(&mut self, index: u64, change: &ConfChange) -> Result<(), Cold> {
+        if index <= self.conf_index {
+            return Ok(());
+        }
+        let members = Members { conf_state: self.raft.conf_state().after(change), index };
+        self.store.put_members(&members.encode())?;
+        self.conf_index = index;
+        self.raft.apply_conf_change(change);
+        Ok(())
     }
 
     /// Makes the version being built visible; false if something is cold.

@@ -123,7 +123,7 @@ impl Replica {
 
     /// Nothing more will be written.
     fn is_drained(&self) -> bool {
-        self.stopping && self.waiting.is_empty() && !self.applies.has_work()
+        self.stopping && self.proposals.waiting() == 0 && !self.applies.has_work()
     }
 
     fn is_checkpoint_due(&self, now: Instant) -> bool {

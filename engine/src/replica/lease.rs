@@ -43,11 +43,24 @@ impl Replica {
 
     /// Gives a lease all its time again.
     pub fn lease_renew(&mut self, now: Instant, id: LeaseId) -> Renewal {
-        self.lessor.renew(now, id)
+        if self.raft.is_leader() { self.lessor.renew(now, id) } else { Renewal::Later(Later::Leader) }
+    }
+
+    /// Whether the times of leases are known here; if not, what to wait for before asking again. The answer of another
+    /// member comes as [`Event::Lease`].
+    pub fn lease_times_later(&self) -> Option<Later> {
+        let other = if self.raft.is_leader() { Later::Primary } else { Later::Leader };
+        (!self.lessor.is_primary()).then_some(other)
+    }
+
+    /// Asks the leader, another member, how long a lease has left: [`Replica::lease_wait`] without renewing.
+    pub fn lease_ask(&mut self, now: Instant, id: LeaseId, call: CallId) {
+        self.ask_leader(now, call, id, false);
     }
 
     /// What a renewal does that was told [`Renewal::Later`]: it waits. The call hears by [`Event::Go`] or
-    /// [`Event::Answer`] when it should try again, or by [`Event::Refused`].
+    /// [`Event::Answer`] when it should try again, by [`Event::Lease`] what another member did, or by
+    /// [`Event::Refused`].
     ///
     /// Errors: it will not come to anything.
     pub fn lease_wait(
@@ -60,6 +73,7 @@ impl Replica {
         match later {
             Later::Primary => self.lessor.wait_for_primary(call, now + APPLIED_WAIT),
             Later::Revoked => self.lessor.wait_for_revoke(id, call),
+            Later::Leader => self.ask_leader(now, call, id, true),
             Later::Cleared => {
                 let cleared = LeaseCheckpoint { id, remaining: 0 };
                 return self.propose(now, call, &Write::LeaseCheckpoint(vec![cleared]), 0);
@@ -93,19 +107,11 @@ impl Replica {
         }
     }
 
-    /// Only a leader that has applied an entry of its own term, and so all that was committed before, knows all leases
-    /// and may let them run out.
-    pub(super) fn follow_leadership(&mut self, now: Instant) {
-        let leads = self.raft.is_leader() && self.applies.published().term == self.raft.term().0;
-        match (leads, self.lessor.is_primary()) {
-            (true, false) => {
-                let election = self.config.raft.election_ticks * self.config.heartbeat;
-                let waited = self.lessor.promote(now, election);
-                self.events.extend(waited.into_iter().map(|call| Event::Go { call }));
-            }
-            (false, true) => self.lessor.demote(),
-            _ => {}
-        }
+    /// This member decides from now on when leases run out.
+    pub(super) fn become_primary(&mut self, now: Instant) {
+        let election = self.config.raft.election_ticks * self.config.heartbeat;
+        let waited = self.lessor.promote(now, election);
+        self.events.extend(waited.into_iter().map(|call| Event::Go { call }));
     }
 
     /// Time has passed. Returns when to call again.

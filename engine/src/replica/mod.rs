@@ -21,8 +21,17 @@
 // What a checkpoint's meta page says about the store.
 pub mod payload;
 
+// What members tell each other.
+pub mod peer;
+
 // From a data directory to a replica.
 pub mod open;
+
+// Writes on their way to the log.
+mod proposals;
+
+// Who leads, and what that means for those who wait.
+mod leadership;
 
 // When the store's state goes to the index file.
 mod checkpoint;
@@ -39,20 +48,21 @@ mod hashing;
 // Leases as clients ask for them, and their end.
 mod lease;
 
+// Leases at a member that does not lead.
+mod renewals;
+
 // What compaction made dead is given back.
 mod reclaim;
 
 // A disk without room.
 mod space;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use raft::{LogPosition, MemberId, ProposeError, Raft};
+use raft::{LogPosition, MemberId, Raft};
 
 use crate::apply::{Answer, quota};
-use crate::command::{self, RequestId};
 use crate::disk::{Op, Outcome, Owner, Token};
 use crate::error::ApiError;
 use crate::lease::ids::LeaseIds;
@@ -70,15 +80,20 @@ use crate::wal::{self, EntryId, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
 use hashing::Hashing;
+use leadership::Leadership;
+use payload::Members;
+use peer::LeaseTimes;
+use proposals::Proposals;
 use read::Reads;
 use reclaim::Reclaiming;
+use renewals::Renewals;
 use space::Reserve;
 
 pub use checkpoint::CheckpointJob;
 pub use read::ReadStart;
 pub use reclaim::Pace;
 
-/// Names a call of the driver's; opaque here.
+/// Names a call of the driver's; opaque here, and below 2^63.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u64);
 
@@ -88,6 +103,14 @@ impl CallId {
 
     /// Revocations of leases that ran out.
     const LESSOR: CallId = CallId(u64::MAX - 1);
+
+    /// From here up they are the replica's own.
+    const OWN: CallId = CallId(1 << 63);
+
+    /// Whether a driver may use it.
+    fn is_drivers(self) -> bool {
+        self < CallId::OWN
+    }
 }
 
 /// What the replica tells its driver.
@@ -105,7 +128,14 @@ pub enum Event {
         /// Whose.
         call: CallId,
     },
-    /// A read cannot be served.
+    /// The leader told the times of a lease, and renewed it if that was asked for; none if there is no such lease.
+    Lease {
+        /// Whose.
+        call: CallId,
+        /// What.
+        times: Option<LeaseTimes>,
+    },
+    /// A read or a renewal cannot be served.
     Refused {
         /// Whose.
         call: CallId,
@@ -171,6 +201,9 @@ pub struct Config {
     pub cluster: u64,
     /// This member.
     pub member: u64,
+    /// The founders of a new cluster, this member among them. None for one that joins a cluster, and waits to hear
+    /// from it. Without effect on a data directory that is not empty.
+    pub founders: Vec<u64>,
     /// Raft's own configuration.
     pub raft: raft::Config,
     /// Time of one raft tick.
@@ -207,6 +240,7 @@ impl Config {
         Config {
             cluster,
             member,
+            founders: vec![member],
             raft: raft::Config::new(MemberId(member), seed),
             heartbeat: Duration::from_millis(100),
             request_timeout: Duration::from_secs(7),
@@ -225,10 +259,6 @@ impl Config {
     }
 }
 
-/// Bytes that etcd's internal request adds to the client's message when it decides whether it is too large: header,
-/// request id, and the field the message stands in.
-const PROPOSAL_OVERHEAD: usize = 20;
-
 /// Committed entries taken from raft at once, in bytes.
 const APPLY_BYTES_MAX: u64 = 16 << 20;
 
@@ -239,23 +269,22 @@ pub struct Replica {
     wal: wal::Writer,
     store: Store<map::Writer>,
     loader: map::Loader,
-    /// Requests of the current batch, encoded one behind the other, with where each ends.
-    batch: Vec<u8>,
-    batch_ends: Vec<(usize, RequestId)>,
-    next_request: u64,
-    /// Admitted writes without an answer.
-    waiting: HashMap<RequestId, CallId>,
-    /// When their time is up, oldest first.
-    deadlines: VecDeque<(Instant, RequestId)>,
+    proposals: Proposals,
     applies: ApplyQueue,
     reads: Reads,
+    leadership: Leadership,
     hashing: Hashing,
     lessor: Lessor,
     lease_ids: LeaseIds,
+    renewals: Renewals,
     checkpoints: Checkpoints,
     reclaiming: Reclaiming,
     reserve: Reserve,
     events: VecDeque<Event>,
+    /// The log says that promises are missing.
+    recovering: bool,
+    /// Entry of the newest configuration change made.
+    conf_index: u64,
     /// Position of the newest append handed to the log.
     pushed: LogPosition,
     /// Term and vote as last logged.
@@ -266,37 +295,9 @@ pub struct Replica {
     stopping: bool,
     /// Size of the data when the quota refused a write.
     full_at: Option<u64>,
-    /// New work was proposed since the log was last polled.
-    proposed: bool,
 }
 
 impl Replica {
-    /// Takes a write on. Its answer comes as one [`Event::Answer`].
-    ///
-    /// `message_len` is the length of the client's message, for the size limit. Errors: the request is refused and has
-    /// no effect.
-    pub fn propose(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        write: &Write<'_>,
-        message_len: usize,
-    ) -> Result<(), ApiError> {
-        if self.stopping {
-            return Err(ApiError::Stopped);
-        }
-        if message_len + PROPOSAL_OVERHEAD > self.config.request_bytes_max {
-            return Err(ApiError::RequestTooLarge);
-        }
-        let id = RequestId(self.next_request);
-        self.next_request += 1;
-        command::encode(&mut self.batch, id, write);
-        self.batch_ends.push((self.batch.len(), id));
-        self.waiting.insert(id, call);
-        self.deadlines.push_back((now + self.config.request_timeout, id));
-        Ok(())
-    }
-
     /// Whether the quota has room for a write. If not, the alarm is raised, and stays until somebody lowers it: a full
     /// store takes deletes and compactions, but nothing that adds to it.
     ///
@@ -331,45 +332,14 @@ impl Replica {
         Ok(())
     }
 
-    fn propose_batch(&mut self) {
-        if self.batch_ends.is_empty() {
-            return;
-        }
-        self.proposed = true;
-        let bytes = Bytes::from(std::mem::take(&mut self.batch));
-        let ends = std::mem::take(&mut self.batch_ends);
-        let mut from = 0;
-        let mut entries = ends.iter().map(|(end, _)| bytes.slice(std::mem::replace(&mut from, *end)..*end));
-        let (admitted, error) = match self.raft.propose(&mut entries) {
-            Ok(proposed) => ((proposed.last.0 + 1 - proposed.first.0) as usize, ApiError::TooManyRequests),
-            Err(error) => (0, refusal(error)),
-        };
-        for (_, id) in &ends[admitted..] {
-            self.refuse(*id, error);
-        }
-    }
-
-    fn refuse(&mut self, id: RequestId, error: ApiError) {
-        self.answer(id, Err(error));
-    }
-
-    /// Tells whoever waits. Without a call it is another member's request, a replayed one, or one whose time was up.
-    fn answer(&mut self, id: RequestId, answer: Answer) {
-        match self.waiting.remove(&id) {
-            None => {}
-            Some(CallId::LESSOR) => self.lessor.on_revoke_answered(answer.is_ok()),
-            Some(call) => self.events.push_back(Event::Answer { call, answer }),
-        }
-    }
-
     /// Carries raft's outputs to where they go.
     fn pump_raft(&mut self) {
+        if self.recovering && !self.raft.is_recovering() {
+            self.recovering = false;
+            self.wal.push_recovered(self.pushed.0);
+        }
         while let Some(append) = self.raft.poll_append() {
             self.log(append);
-        }
-        // A single voter has nobody to write to.
-        if let Some(message) = self.raft.poll_message() {
-            unreachable!("a message to {:?} without peers", message.to);
         }
         while let Some(state) = self.raft.poll_read() {
             self.reads.confirmed(state);
@@ -382,7 +352,7 @@ impl Replica {
     fn log(&mut self, append: raft::Append) {
         let position = append.position.0;
         assert!(append.position >= self.pushed, "append {:?} after {:?}", append.position, self.pushed);
-        assert!(append.snapshot.is_none(), "nobody sends snapshots to a single member");
+        assert!(append.snapshot.is_none(), "snapshots are not sent yet");
         let hard_state = wal::HardState {
             term: append.hard_state.term.0,
             vote: append.hard_state.vote.map(|member| member.0),
@@ -404,7 +374,8 @@ impl Replica {
         self.logged_bytes += entries.iter().map(|entry| entry.data.len() as u64).sum::<u64>();
         self.wal.push_entries(position, &entries);
         if let Some(conf_state) = &append.conf_state {
-            self.wal.push_conf_state(position, payload::encode_conf_state(conf_state));
+            let members = Members { conf_state: conf_state.clone(), index: self.conf_index };
+            self.wal.push_conf_state(position, members.encode());
         }
         self.pushed = append.position;
         if seeded::is(Bug::AckBeforeDurable) {
@@ -414,10 +385,10 @@ impl Replica {
 
     /// The next work for the driver; drain it after every turn.
     pub fn poll_work(&mut self) -> Option<Work> {
-        if let Some((token, op)) = self.wal.poll(!self.proposed) {
+        if let Some((token, op)) = self.wal.poll(!self.proposals.were_made) {
             return Some(Work::Disk(token, op));
         }
-        self.proposed = false;
+        self.proposals.were_made = false;
         if let Some((token, op)) = self.reserve.poll() {
             return Some(Work::Disk(token, op));
         }
@@ -443,7 +414,17 @@ impl Replica {
 
     /// The next thing to tell a client; drain it after every turn.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        loop {
+            let event = self.events.pop_front()?;
+            match event {
+                Event::Answer { call: CallId::NOBODY, .. } => {}
+                Event::Answer { call, .. } | Event::Go { call } if !call.is_drivers() => {
+                    self.renewals.wake(call);
+                }
+                Event::Refused { call, .. } if !call.is_drivers() => self.renewals.forget(call),
+                event => return Some(event),
+            }
+        }
     }
 
     /// A disk operation has ended.
@@ -504,16 +485,8 @@ impl Replica {
             self.next_tick += self.config.heartbeat;
             self.raft.tick();
         }
-        while let Some(&(deadline, id)) = self.deadlines.front() {
-            let answered = !self.waiting.contains_key(&id);
-            if !answered && deadline > now {
-                break;
-            }
-            self.deadlines.pop_front();
-            if !answered {
-                self.refuse(id, ApiError::Timeout);
-            }
-        }
+        self.expire_proposals(now);
+        self.retry_reads(now);
         self.reads.expire(now, &mut self.events);
         self.relieve(now);
         let check = self.expire_leases(now);
@@ -603,7 +576,7 @@ impl Replica {
 
     /// Writes admitted and not answered.
     pub fn pending(&self) -> usize {
-        self.waiting.len()
+        self.proposals.waiting()
     }
 
     /// Bytes of index pages in use and history not reclaimed: etcd's dbSize. Log and spares do not count.
@@ -631,14 +604,4 @@ fn log_entry(entry: raft::Entry) -> wal::Entry {
         raft::EntryKind::ConfChange => payload::CONF_CHANGE,
     };
     wal::Entry { term: entry.term.0, index: entry.index.0, kind, data: entry.data }
-}
-
-fn refusal(error: ProposeError) -> ApiError {
-    match error {
-        ProposeError::TooManyRequests => ApiError::TooManyRequests,
-        ProposeError::NotLeader { .. } | ProposeError::Transferring => ApiError::NoLeader,
-        ProposeError::ConfChangePending | ProposeError::LeaderNotReady | ProposeError::Refused(_) => {
-            unreachable!("{error:?} of an ordinary proposal")
-        }
-    }
 }

@@ -8,15 +8,18 @@ use std::fs::File;
 use std::time::Instant;
 
 use raft::{
-    ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, Raft, RestoreError, Restored,
-    Term,
+    ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, Promise, Raft, RestoreError,
+    Restored, Term,
 };
 
 use super::applying::ApplyQueue;
 use super::checkpoint::Checkpoints;
 use super::hashing::Hashing;
-use super::payload::{self, Payload};
+use super::leadership::Leadership;
+use super::payload::{self, Members, Payload};
+use super::proposals::Proposals;
 use super::read::Reads;
+use super::renewals::Renewals;
 use super::space::Reserve;
 use super::{Config, Replica};
 use crate::disk::{Disk, FileName};
@@ -32,7 +35,7 @@ use crate::mvcc::store::{self, State, Store};
 use crate::request::AlarmKind;
 use crate::seeded::{self, Bug};
 use crate::types::LeaseId;
-use crate::wal::recover::{RecoverError, Voters};
+use crate::wal::recover::{RecoverError, Standing, Voters};
 use crate::wal::{self, EntryId, Recovered};
 
 /// Why a data directory cannot be opened. Each is a sentence for the operator.
@@ -66,7 +69,7 @@ impl std::error::Error for Error {}
 
 /// A replica and what an operator should know about how it was found.
 pub struct Opened {
-    /// The replica; it leads as soon as its first blocks are durable.
+    /// The replica; if it is the only voter, it leads as soon as its first blocks are durable.
     pub replica: Replica,
     /// Sentences for the log.
     pub warnings: Vec<String>,
@@ -79,7 +82,7 @@ pub struct Opened {
 /// Opens, or begins, the data directory behind `disk`.
 ///
 /// `mapping` opens the index file for reading, where the file system shows writes in mappings. `nonce` is a random
-/// number of this start. The member is the only voter.
+/// number of this start.
 pub fn open(
     config: Config,
     disk: &mut dyn Disk,
@@ -96,10 +99,11 @@ pub fn open(
     };
     let files = disk.list().map_err(|error| Error::History(history::OpenError::Disk(error)))?;
     let has_reserve = files.iter().any(|(file, _)| *file == FileName::Reserve);
-    let Held { store, loader, leases } = open_store(&config, disk, opened.writer, found)?;
+    let Held { store, loader, leases, members } = open_store(&config, disk, opened.writer, found)?;
     let applied = found.map_or(EntryId::default(), |payload| payload.applied);
     let identity = wal::Identity { cluster: config.cluster, member: config.member };
-    let recovered = wal::recover(disk, identity, applied, Voters::Single).map_err(Error::Log)?;
+    let recovered =
+        wal::recover(disk, identity, applied, voters(&config, members.as_ref())).map_err(Error::Log)?;
     if recovered.fresh && applied.index > 0 {
         return Err(Error::Mismatch(format!(
             "the index holds entries up to {}, but there is no log: restore the log directory that belongs to it",
@@ -108,55 +112,93 @@ pub fn open(
     }
     warnings.extend(recovered.warnings.iter().cloned());
     let wal = wal::open(disk, &recovered, config.wal, nonce).map_err(Error::Log)?;
-    let mut raft = open_raft(&config, &recovered, applied)?;
-    raft.campaign();
+    let (mut raft, conf_index) = open_raft(&config, &recovered, applied, members)?;
+    if raft.conf_state().voters == [MemberId(config.member)] {
+        // Nobody else could be the leader.
+        raft.campaign();
+    }
     let replica = Replica {
+        recovering: raft.is_recovering(),
         raft,
         wal,
         store,
         loader,
-        batch: Vec::new(),
-        batch_ends: Vec::new(),
         // Ids of this start follow the nonce, so that no entry of an earlier one answers a request of this.
-        next_request: if seeded::is(Bug::ReuseRequestIds) { 0 } else { nonce },
-        waiting: Default::default(),
-        deadlines: Default::default(),
+        proposals: Proposals::new(if seeded::is(Bug::ReuseRequestIds) { 0 } else { nonce }),
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),
+        leadership: Leadership::default(),
         hashing: Hashing::default(),
         lessor: super::lease::lessor(&config, leases, now),
         lease_ids: LeaseIds::new(config.member, nonce),
+        renewals: Renewals::new(nonce),
         checkpoints: Checkpoints::new(applied),
         reclaiming: Default::default(),
         reserve: Reserve::new(config.reserve_bytes, has_reserve),
         events: Default::default(),
+        conf_index,
         pushed: LogPosition(0),
         logged: (recovered.hard_state.term, recovered.hard_state.vote),
         logged_bytes: 0,
         next_tick: now + config.heartbeat,
         stopping: false,
         full_at: None,
-        proposed: false,
         config,
     };
     Ok(Opened { replica, warnings, fresh: recovered.fresh, replayed: recovered.entries.len() as u64 })
 }
 
-fn open_raft(config: &Config, recovered: &Recovered, applied: EntryId) -> Result<Raft, Error> {
-    let member = MemberId(config.member);
-    if recovered.fresh {
-        return Raft::bootstrap(config.raft.clone(), [(member, bytes::Bytes::new())]).map_err(Error::Raft);
-    }
-    let conf_state = match &recovered.conf_state {
-        Some(bytes) => payload::decode_conf_state(bytes)
-            .ok_or_else(|| Error::Mismatch("the log holds a configuration that cannot be read".into()))?,
-        None => ConfState::new([member], []),
+/// Who else holds copies of what this member acknowledged, as far as the index knows. Whoever is wrong about it says
+/// "nobody", and damage is refused rather than repaired.
+fn voters(config: &Config, members: Option<&Members>) -> Voters {
+    let own = MemberId(config.member);
+    let is_alone = match members {
+        Some(members) => members.conf_state.voters == [own],
+        None => config.founders == [config.member],
     };
-    if conf_state.voters != [member] || !conf_state.learners.is_empty() {
-        return Err(Error::Mismatch(format!(
-            "the data directory belongs to a member of a group ({conf_state:?}); this version serves single members"
-        )));
+    if is_alone { Voters::Single } else { Voters::Group }
+}
+
+/// The raft of this member, and the entry of the newest configuration change in its configuration.
+fn open_raft(
+    config: &Config,
+    recovered: &Recovered,
+    applied: EntryId,
+    indexed: Option<Members>,
+) -> Result<(Raft, u64), Error> {
+    let own = MemberId(config.member);
+    if recovered.fresh {
+        if config.founders.is_empty() {
+            let joins = Raft::new(config.raft.clone(), Restored::default()).map_err(Error::Raft)?;
+            return Ok((joins, 0));
+        }
+        let founders = config.founders.iter().map(|member| (MemberId(*member), bytes::Bytes::new()));
+        let founds = Raft::bootstrap(config.raft.clone(), founders).map_err(Error::Raft)?;
+        return Ok((founds, 0));
     }
+    let logged = match &recovered.conf_state {
+        Some(bytes) => Some(
+            Members::decode(bytes)
+                .ok_or_else(|| Error::Mismatch("the log holds a configuration that cannot be read".into()))?,
+        ),
+        None => None,
+    };
+    // A single member of an early version kept it in the log alone.
+    let newest = logged.into_iter().chain(indexed).max_by_key(|members| members.index);
+    let Members { conf_state, index } =
+        newest.unwrap_or_else(|| Members { conf_state: ConfState::new([own], []), index: 0 });
+    let recovering = match recovered.standing {
+        Standing::Sound => None,
+        Standing::Recovering { promised } if conf_state.voters == [own] => {
+            return Err(Error::Mismatch(format!(
+                "the log lost entries up to {} that it had promised to keep, and no other member has them",
+                promised.index
+            )));
+        }
+        Standing::Recovering { promised } => {
+            Some(Promise { index: LogIndex(promised.index), term: Term(promised.term) })
+        }
+    };
     let restored = Restored {
         hard_state: HardState {
             term: Term(recovered.hard_state.term),
@@ -169,9 +211,9 @@ fn open_raft(config: &Config, recovered: &Recovered, applied: EntryId) -> Result
         boundary_term: Term(recovered.boundary.term),
         entries: recovered.entries.iter().map(raft_entry).collect::<Result<_, _>>()?,
         starts: recovered.start,
-        recovering: None,
+        recovering,
     };
-    Raft::new(config.raft.clone(), restored).map_err(Error::Raft)
+    Ok((Raft::new(config.raft.clone(), restored).map_err(Error::Raft)?, index))
 }
 
 fn raft_entry(entry: &wal::Entry) -> Result<Entry, Error> {
@@ -188,6 +230,7 @@ struct Held {
     store: Store<map::Writer>,
     loader: map::Loader,
     leases: Vec<(LeaseId, Lease)>,
+    members: Option<Members>,
 }
 
 fn open_store(
@@ -208,7 +251,7 @@ fn open_store(
         let history = History::open(config.history, Vec::new(), nothing, Vec::new(), disk);
         let history = history.map_err(Error::History)?;
         let store = Store::new(index, history, State::INITIAL, BTreeSet::new(), Reclaim::default());
-        return Ok(Held { store, loader, leases: Vec::new() });
+        return Ok(Held { store, loader, leases: Vec::new(), members: None });
     };
     let mut index = Index::new(writer, payload.root);
     let chunks = rows(&mut index, &mut loader, disk, Table::HistorySegment, ChunkInfo::decode)?;
@@ -217,7 +260,15 @@ fn open_store(
             .into_iter()
             .collect();
     let leases = rows(&mut index, &mut loader, disk, Table::Lease, record::parse_row)?;
-    let saved = rows(&mut index, &mut loader, disk, Table::Misc, reclaim_row)?.into_iter().flatten().next();
+    let misc = rows(&mut index, &mut loader, disk, Table::Misc, misc_row)?;
+    let (mut saved, mut members) = (None, None);
+    for single in misc {
+        match single {
+            Single::Reclaim(found) => saved = Some(found),
+            Single::Members(found) => members = Some(found),
+            Single::Other => {}
+        }
+    }
     let (reclaim, let_go, dead) = match saved {
         None => (Reclaim::default(), Vec::new(), 0),
         Some(saved) => (Reclaim::new(saved.clone()), saved.let_go, saved.active_dead),
@@ -226,12 +277,22 @@ fn open_store(
     let mut history = history.map_err(Error::History)?;
     history.set_active_dead(dead);
     let store = Store::new(index, history, payload.state, alarms, reclaim);
-    Ok(Held { store, loader, leases })
+    Ok(Held { store, loader, leases, members })
 }
 
-/// The state of reclaim, out of the table of single values.
-fn reclaim_row(key: &[u8], row: &[u8]) -> Option<Option<Saved>> {
-    if key == reclaim::ROW { Saved::decode(row).map(Some) } else { Some(None) }
+/// A row of the table of single values.
+enum Single {
+    Reclaim(Saved),
+    Members(Members),
+    Other,
+}
+
+fn misc_row(key: &[u8], row: &[u8]) -> Option<Single> {
+    match key {
+        reclaim::ROW => Saved::decode(row).map(Single::Reclaim),
+        store::MEMBERS_ROW => Members::decode(row).map(Single::Members),
+        _ => Some(Single::Other),
+    }
 }
 
 /// Reads a small table, waiting for its pages.

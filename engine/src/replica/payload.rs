@@ -102,27 +102,45 @@ impl Payload {
     }
 }
 
-/// Bytes of a configuration in the log: count of voters 4, voters 8 each, learners 8 each; little endian.
-pub fn encode_conf_state(conf: &ConfState) -> Bytes {
-    let mut out = BytesMut::new();
-    out.put_u32_le(conf.voters.len() as u32);
-    for member in conf.members() {
-        out.put_u64_le(member.0);
-    }
-    out.freeze()
+/// The members of the cluster, and the entry that made them so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Who.
+    pub conf_state: ConfState,
+    /// Index of the newest configuration change in it. Changes up to it are not made again.
+    pub index: u64,
 }
 
-/// Reads [`encode_conf_state`]'s bytes; `None` if they are none.
-pub fn decode_conf_state(bytes: &[u8]) -> Option<ConfState> {
-    let (count, members) = bytes.split_first_chunk::<4>()?;
-    let voters = u32::from_le_bytes(*count) as usize;
-    let (members, rest) = members.as_chunks::<8>();
-    if !rest.is_empty() || voters > members.len() {
-        return None;
+/// Set in the count of voters where the index follows; format 2 began without it.
+const HAS_INDEX: u32 = 1 << 31;
+
+impl Members {
+    /// Bytes in the log and the index: count of voters 4, index 8, voters 8 each, learners 8 each; little endian.
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u32_le(self.conf_state.voters.len() as u32 | HAS_INDEX);
+        out.put_u64_le(self.index);
+        for member in self.conf_state.members() {
+            out.put_u64_le(member.0);
+        }
+        out.freeze()
     }
-    let ids: Vec<MemberId> = members.iter().map(|id| MemberId(u64::from_le_bytes(*id))).collect();
-    let conf = ConfState { voters: ids[..voters].to_vec(), learners: ids[voters..].to_vec() };
-    conf.is_well_formed().then_some(conf)
+
+    /// Reads [`Members::encode`]'s bytes; `None` if they are none.
+    pub fn decode(bytes: &[u8]) -> Option<Members> {
+        let (count, numbers) = bytes.split_first_chunk::<4>()?;
+        let count = u32::from_le_bytes(*count);
+        let (numbers, rest) = numbers.as_chunks::<8>();
+        let mut numbers = numbers.iter().map(|number| u64::from_le_bytes(*number));
+        let index = if count & HAS_INDEX != 0 { numbers.next()? } else { 0 };
+        let voters = (count & !HAS_INDEX) as usize;
+        let ids: Vec<MemberId> = numbers.map(MemberId).collect();
+        if !rest.is_empty() || voters > ids.len() {
+            return None;
+        }
+        let conf_state = ConfState { voters: ids[..voters].to_vec(), learners: ids[voters..].to_vec() };
+        conf_state.is_well_formed().then_some(Members { conf_state, index })
+    }
 }
 
 #[cfg(test)]
@@ -149,10 +167,16 @@ mod tests {
 
     #[test]
     fn configurations_round_trip() {
-        let conf = ConfState::new([MemberId(3), MemberId(1)], [MemberId(2)]);
-        let bytes = encode_conf_state(&conf);
-        assert_eq!(decode_conf_state(&bytes), Some(conf));
-        assert_eq!(decode_conf_state(&bytes[..bytes.len() - 1]), None);
-        assert_eq!(decode_conf_state(&[9, 0, 0, 0]), None);
+        let conf_state = ConfState::new([MemberId(3), MemberId(1)], [MemberId(2)]);
+        let members = Members { conf_state: conf_state.clone(), index: 17 };
+        let bytes = members.encode();
+        assert_eq!(Members::decode(&bytes), Some(members));
+        assert_eq!(Members::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Members::decode(&bytes[..4]), None);
+        assert_eq!(Members::decode(&[9, 0, 0, 0]), None);
+        // As the first logs of this format have them.
+        let without_index: Vec<u8> =
+            [&[2, 0, 0, 0][..], &1u64.to_le_bytes(), &3u64.to_le_bytes(), &2u64.to_le_bytes()].concat();
+        assert_eq!(Members::decode(&without_index), Some(Members { conf_state, index: 0 }));
     }
 }

@@ -1,7 +1,7 @@
 //! Reads that wait: for the index they must see, or for something cold.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use raft::{ReadError, ReadRound, ReadState};
 
@@ -9,6 +9,9 @@ use super::{CallId, Event, Replica};
 use crate::error::ApiError;
 use crate::mvcc::history::cold::Wanted;
 use crate::seeded::{self, Bug};
+
+/// How long a round may take before raft is asked again (etcd's `readIndexRetryTime`).
+const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// How a read begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +27,10 @@ pub enum ReadStart {
 pub struct Reads {
     /// Waiting for their round, ascending.
     rounds: VecDeque<(ReadRound, CallId, Instant)>,
+    /// Waiting for a leader to ask, oldest first.
+    unasked: VecDeque<(CallId, Instant)>,
+    /// When raft was last asked for a round.
+    asked_at: Option<Instant>,
     /// Waiting for an index to be published, ascending.
     indexes: VecDeque<(u64, CallId)>,
     /// Waiting for pages of the index.
@@ -68,39 +75,63 @@ impl Reads {
 
     /// Refuses reads whose round never came.
     pub fn expire(&mut self, now: Instant, events: &mut VecDeque<Event>) {
-        while let Some(&(_, call, deadline)) = self.rounds.front() {
-            if deadline > now {
-                break;
-            }
-            self.rounds.pop_front();
-            events.push_back(Event::Refused { call, error: ApiError::Timeout });
+        let error = ApiError::Timeout;
+        while let Some((_, call, _)) = self.rounds.pop_front_if(|(_, _, deadline)| *deadline <= now) {
+            events.push_back(Event::Refused { call, error });
         }
+        while let Some((call, _)) = self.unasked.pop_front_if(|(_, deadline)| *deadline <= now) {
+            events.push_back(Event::Refused { call, error });
+        }
+    }
+
+    /// Another leader: the one that was asked, if any, answers no more, and as with etcd the clients hear of it.
+    pub fn leader_changed(&mut self, events: &mut VecDeque<Event>) {
+        let error = ApiError::LeaderChanged;
+        let asked = self.rounds.drain(..).map(|(_, call, _)| call);
+        let calls = asked.chain(self.unasked.drain(..).map(|(call, _)| call));
+        events.extend(calls.map(|call| Event::Refused { call, error }));
     }
 }
 
 impl Replica {
-    /// Begins a linearizable read.
-    ///
-    /// Errors: no leader is known.
-    pub fn read_index(&mut self, now: Instant, call: CallId) -> Result<ReadStart, ApiError> {
+    /// Begins a linearizable read. Without a leader it waits for one.
+    pub fn read_index(&mut self, now: Instant, call: CallId) -> ReadStart {
+        let deadline = now + self.config.request_timeout;
         let round = match self.raft.read_index() {
             Ok(round) => round,
-            Err(ReadError::NoLeader | ReadError::Recovering) => return Err(ApiError::NoLeader),
+            Err(ReadError::NoLeader | ReadError::Recovering) => {
+                self.reads.unasked.push_back((call, deadline));
+                return ReadStart::Waiting;
+            }
         };
         while let Some(state) = self.raft.poll_read() {
             self.reads.confirmed(state);
             // A single voter confirms at once: the usual read is served without being queued.
             let applied = state.index.0 <= self.applies.published().index || seeded::is(Bug::ReadBeforeApply);
             if state.round >= round && applied {
-                return Ok(ReadStart::Ready);
+                return ReadStart::Ready;
             }
             if state.round >= round {
                 self.reads.indexes.push_back((state.index.0, call));
-                return Ok(ReadStart::Waiting);
+                return ReadStart::Waiting;
             }
         }
-        self.reads.rounds.push_back((round, call, now + self.config.request_timeout));
-        Ok(ReadStart::Waiting)
+        if self.reads.rounds.is_empty() {
+            self.reads.asked_at = Some(now);
+        }
+        self.reads.rounds.push_back((round, call, deadline));
+        ReadStart::Waiting
+    }
+
+    /// Asks once more, should question or answer have been lost. That is a round of its own, which confirms the
+    /// earlier ones too: a number is never used twice (etcd #20418).
+    pub(super) fn retry_reads(&mut self, now: Instant) {
+        let is_due = self.reads.asked_at.is_none_or(|at| now >= at + RETRY_AFTER);
+        if !self.reads.rounds.is_empty() && is_due {
+            self.reads.asked_at = Some(now);
+            // Whoever waits for a leader is woken by it.
+            let _ = self.raft.read_index();
+        }
     }
 
     /// Lets reads go whose index is published.

@@ -8,7 +8,7 @@ use engine::map::page::{PAGE_SIZE, PageNo};
 use engine::mvcc::index::Root;
 use engine::mvcc::index::entry::KeyEntry;
 use engine::replica::open::open;
-use engine::replica::payload::{Payload, decode_conf_state};
+use engine::replica::payload::{Members, Payload};
 
 use crate::input::{Edit, Input};
 use crate::stored;
@@ -29,7 +29,7 @@ pub fn target(data: &[u8]) {
         }
         1 => {
             let _ = Payload::decode(input.0);
-            let _ = decode_conf_state(input.0);
+            let _ = Members::decode(input.0);
             let _ = KeyEntry::decode(input.0);
             let _ = input.0.first_chunk().map(Root::decode);
         }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use engine::error::ApiError;
 use engine::lease::lessor::Renewal;
+use engine::replica::peer::LeaseTimes;
 use engine::replica::{CallId, Replica};
 use engine::types::LeaseId;
 
@@ -68,6 +69,23 @@ impl Front {
             true => self.end_keep_alive(place, Status::OK),
             false => Streamed::Nothing,
         })
+    }
+
+    /// The leader, another member, renewed the lease of the first request of a call, or has no such lease.
+    pub(super) fn kept_alive(
+        &mut self,
+        now: Instant,
+        place: Place,
+        times: Option<LeaseTimes>,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) {
+        let Some(call) = self.keep_alives.get_mut(&place.key()) else { return };
+        let id = call.waiting.pop_front().expect("the first request waited");
+        let header = Front::origin(replica).at(replica.store().published().1.revision);
+        let answer = lease::keep_alive(header, id, times.map_or(0, |times| times.granted));
+        super::streams::settle(place, Streamed::Message(answer), server);
+        self.resume_keep_alive(now, place, Ok(()), server, replica);
     }
 
     /// What the first request of a call waited for has happened, or has failed.

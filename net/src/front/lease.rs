@@ -6,7 +6,8 @@ use bytes::Bytes;
 use engine::lease::lessor::Later;
 use engine::mvcc::Cold;
 use engine::mvcc::walk::Budget;
-use engine::replica::{CallId, Replica};
+use engine::replica::peer::LeaseTimes;
+use engine::replica::{CallId, Fatal, Replica};
 use engine::request::Write;
 use engine::types::LeaseId;
 
@@ -16,11 +17,14 @@ use super::{Front, Place, Waiting};
 use crate::api::Refusal;
 use crate::api::lease::{self, AttachedKeys};
 use crate::api::route::Method;
+use crate::slab::Key;
 
 /// The keys of a lease being listed, in slices.
 #[derive(Debug)]
 pub struct Listing {
     id: LeaseId,
+    /// What the leader said, if that is another member.
+    told: Option<Option<LeaseTimes>>,
     /// The last key listed.
     after: Option<Vec<u8>>,
     keys: AttachedKeys,
@@ -29,7 +33,7 @@ pub struct Listing {
 impl Listing {
     /// Goes on until the budget is used up; true when all keys are listed.
     pub fn advance(&mut self, replica: &Replica, mut budget: Budget) -> Result<bool, Cold> {
-        let Listing { id, after, keys } = self;
+        let Listing { id, after, keys, .. } = self;
         let start = after.clone();
         replica.view().lease_keys(*id, start.as_deref(), |key| {
             keys.push(key);
@@ -42,10 +46,9 @@ impl Listing {
 
     /// The answer.
     pub fn answer(&self, now: Instant, replica: &Replica) -> Vec<u8> {
-        let (id, lessor) = (self.id, replica.lessor());
-        let times = lessor.seconds_left(now, id).zip(lessor.ttl(id));
+        let times = self.told.unwrap_or_else(|| replica.lessor().times(now, self.id));
         let header = Front::origin(replica).at(replica.store().published().1.revision);
-        lease::time_to_live(header, id, times, &self.keys)
+        lease::time_to_live(header, self.id, times.map(|times| (times.left, times.granted)), &self.keys)
     }
 }
 
@@ -87,18 +90,59 @@ impl Front {
             Ok(request) => request,
             Err(malformed) => return Refusal::from(malformed).into(),
         };
-        if !replica.lessor().is_primary() {
+        if let Some(later) = replica.lease_times_later() {
             let (method, message) = (Method::LeaseTimeToLive, Bytes::copy_from_slice(message));
             let key = self.waiting.insert(Waiting::Again { place, method, message });
-            let waits = replica.lease_wait(now, id, Later::Primary, CallId(key.to_u64()));
-            waits.expect("that this member leads can always be waited for");
+            let call = CallId(key.to_u64());
+            match later {
+                Later::Leader => replica.lease_ask(now, id, call),
+                later => {
+                    let waits = replica.lease_wait(now, id, later, call);
+                    waits.expect("that this member leads can always be waited for");
+                }
+            }
             return Served::Later;
         }
-        let listing = Listing { id, after: None, keys: AttachedKeys::default() };
+        self.list_lease(now, place, (id, wants_keys), None, replica)
+    }
+
+    /// Answers with the times `told` by the leader, or those this member knows.
+    fn list_lease(
+        &mut self,
+        now: Instant,
+        place: Place,
+        (id, wants_keys): (LeaseId, bool),
+        told: Option<Option<LeaseTimes>>,
+        replica: &Replica,
+    ) -> Served {
+        let listing = Listing { id, told, after: None, keys: AttachedKeys::default() };
         if wants_keys {
             self.tasks.push_back(Task::of_now(place, Work::Lease(Box::new(listing))));
             return Served::Later;
         }
         Served::Message(listing.answer(now, replica))
+    }
+
+    /// The leader, another member, told the times of a lease.
+    pub(super) fn on_lease_times(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        times: Option<LeaseTimes>,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        match self.waiting.remove(Key::from_u64(call.0)) {
+            None => Ok(()),
+            Some(Waiting::KeepAlive(place)) => self.with(place, |front, server| {
+                front.kept_alive(now, place, times, server, replica);
+                Ok(())
+            }),
+            Some(Waiting::Again { place, message, .. }) => self.with(place, |front, server| {
+                let request = lease::decode_time_to_live(&message).expect("it was decoded before");
+                let served = front.list_lease(now, place, request, Some(times), replica);
+                front.settle(place, served, server, replica)
+            }),
+            Some(waiting) => unreachable!("times of a lease for {waiting:?}"),
+        }
     }
 }

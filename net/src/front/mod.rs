@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use engine::error::ApiError;
 use engine::mvcc::walk::Budget;
-use engine::replica::{CallId, Event, Fatal, Replica};
+use engine::replica::{CallId, Event, Fatal, ReadStart, Replica};
 use engine::request::{Compact, Write};
 use engine::types::{Member, Revision};
 
@@ -323,6 +323,7 @@ impl Front {
             Event::Answer { call, answer } => (call, Some(answer)),
             Event::Go { call } => (call, None),
             Event::Refused { call, error } => (call, Some(Err(error))),
+            Event::Lease { call, times } => return self.on_lease_times(now, call, times, replica),
         };
         let Some(waiting) = self.waiting.remove(Key::from_u64(call.0)) else { return Ok(()) };
         match (waiting, outcome) {
@@ -398,13 +399,10 @@ impl Front {
     /// Begins a linearizable read for somebody outside gRPC; [`Front::poll_outside`] says when it is done.
     pub fn read_outside(&mut self, now: Instant, id: u64, replica: &mut Replica) {
         let key = self.waiting.insert(Waiting::Outside(id));
-        let outcome = match replica.read_index(now, CallId(key.to_u64())) {
-            Ok(engine::replica::ReadStart::Waiting) => return,
-            Ok(engine::replica::ReadStart::Ready) => Ok(()),
-            Err(error) => Err(error),
-        };
-        self.waiting.remove(key);
-        self.outside.push_back((id, outcome));
+        if replica.read_index(now, CallId(key.to_u64())) == ReadStart::Ready {
+            self.waiting.remove(key);
+            self.outside.push_back((id, Ok(())));
+        }
     }
 
     /// Compacts for somebody outside gRPC; [`Front::poll_outside`] says how it went.

@@ -111,9 +111,8 @@ impl Front {
             }
             Method::MemberList => match cluster::decode_member_list(message) {
                 Ok(true) => match self.confirm(now, place, method, message, replica) {
-                    Ok(ReadStart::Ready) => self.serve_now(now, place, method, message, replica),
-                    Ok(ReadStart::Waiting) => Ok(Served::Later),
-                    Err(error) => Ok(error.into()),
+                    ReadStart::Ready => self.serve_now(now, place, method, message, replica),
+                    ReadStart::Waiting => Ok(Served::Later),
                 },
                 Ok(false) => self.serve_now(now, place, method, message, replica),
                 Err(malformed) => Ok(Refusal::from(malformed).into()),
@@ -147,13 +146,12 @@ impl Front {
             return Ok(error.into());
         }
         let start = match is_serializable(&read) {
-            true => Ok(ReadStart::Ready),
+            true => ReadStart::Ready,
             false => self.confirm(now, place, method, message, replica),
         };
         match start {
-            Ok(ReadStart::Ready) => self.read(place, method, message, &read, replica),
-            Ok(ReadStart::Waiting) => Ok(Served::Later),
-            Err(error) => Ok(error.into()),
+            ReadStart::Ready => self.read(place, method, message, &read, replica),
+            ReadStart::Waiting => Ok(Served::Later),
         }
     }
 
@@ -269,11 +267,11 @@ impl Front {
         method: Method,
         message: &[u8],
         replica: &mut Replica,
-    ) -> Result<ReadStart, ApiError> {
+    ) -> ReadStart {
         // The usual read does not wait, and should not pay for keeping its message.
         let key = self.waiting.insert(Waiting::Again { place, method, message: Bytes::new() });
         let start = replica.read_index(now, CallId(key.to_u64()));
-        if start == Ok(ReadStart::Waiting) {
+        if start == ReadStart::Waiting {
             let message = Bytes::copy_from_slice(message);
             *self.waiting.entry(key).expect("just inserted") = Waiting::Again { place, method, message };
         } else {

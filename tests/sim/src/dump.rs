@@ -109,9 +109,9 @@ impl<'a> Reader<'a> {
         if report.live != live {
             return Err(Pause::Wrong(format!("the tree counts {} live keys of {live}", report.live)));
         }
-        // The format row, that of reclaim, alarms, leases and their keys, and one row a finished chunk.
+        // The rows of the format, of the members and of reclaim, alarms, leases and their keys, and one row a finished chunk.
         let leases = replica.lessor().by_due().len() as u64 + attached;
-        let expected = 2 + self.dump.alarms.len() as u64 + leases + view.history.chunks().count() as u64;
+        let expected = 3 + self.dump.alarms.len() as u64 + leases + view.history.chunks().count() as u64;
         let settled = replica.store().is_published() && replica.is_reclaimed(view.compacted);
         if rows > expected && settled {
             return Err(Pause::Wrong(format!("{rows} rows in the small tables, {expected} expected")));

@@ -110,7 +110,7 @@ impl Judge {
     /// A call has its answer; a timeout says nothing about the outcome.
     pub fn end(&mut self, call: usize, reply: Reply) {
         self.moment += 1;
-        if reply == Reply::Refused(ApiError::Timeout) {
+        if matches!(reply, Reply::Refused(ApiError::Timeout | ApiError::TimeoutLeaderFailed)) {
             return;
         }
         let call = &mut self.calls[call];
@@ -325,11 +325,7 @@ impl Judge {
                 continue;
             }
             let Some(reply) = call.reply.as_ref().filter(|reply| !reply.is_change()) else { continue };
-            // Refused before anybody looked at the store.
-            if matches!(
-                reply,
-                Reply::Refused(ApiError::NoLeader | ApiError::TooManyRequests | ApiError::RequestTooLarge)
-            ) {
+            if matches!(reply, Reply::Refused(error) if never_looked(*error)) {
                 continue;
             }
             let revisions = match reply.revision() {
@@ -596,6 +592,18 @@ impl Seen {
         let after = self.ended.partition_point(|(ended, _)| *ended < moment);
         after.checked_sub(1).map_or(self.base, |last| self.ended[last].1)
     }
+}
+
+/// Refused before anybody looked at the store: it says nothing of it, and there is no effect.
+fn never_looked(error: ApiError) -> bool {
+    matches!(
+        error,
+        ApiError::NoLeader
+            | ApiError::LeaderChanged
+            | ApiError::DeadlineExceeded
+            | ApiError::TooManyRequests
+            | ApiError::RequestTooLarge
+    )
 }
 
 /// A version as records hold it.

@@ -18,7 +18,7 @@ use crate::call::{Kv, Op, Reply, Request};
 use crate::judge::kv_of;
 
 /// The call of the world itself, which waits for what its dump found cold.
-pub const PROBE: CallId = CallId(u64::MAX - 1);
+pub const PROBE: CallId = CallId(u64::MAX >> 1);
 
 /// Keys a read passes in one go; small, so that writes come between.
 const SLICE: Budget = Budget(20);
@@ -100,15 +100,10 @@ impl Serving {
             self.calls.insert(call, Stage::Begin);
             return self.advance(call, request, replica);
         }
+        self.calls.insert(call, Stage::Begin);
         match replica.read_index(now, CallId(call)) {
-            Ok(start) => {
-                self.calls.insert(call, Stage::Begin);
-                match start {
-                    ReadStart::Ready => self.advance(call, request, replica),
-                    ReadStart::Waiting => Ok(Served::Waiting),
-                }
-            }
-            Err(error) => Ok(Served::Done(Reply::Refused(error))),
+            ReadStart::Ready => self.advance(call, request, replica),
+            ReadStart::Waiting => Ok(Served::Waiting),
         }
     }
 
@@ -152,6 +147,10 @@ impl Serving {
                 Ok((call.0, self.renew(now, call.0, id, replica)))
             }
             Event::Go { call } => Ok((call.0, self.advance(call.0, &request(call.0), replica)?)),
+            Event::Lease { call, times } => {
+                self.calls.remove(&call.0);
+                Ok((call.0, Served::Done(Reply::Renewed(times.map_or(0, |times| times.granted)))))
+            }
             Event::Refused { call, error } => Ok((call.0, self.refuse(call.0, error))),
         }
     }

@@ -16,7 +16,7 @@ use crate::watchers::{Told, Watcher, any_keys};
 use bytes::Bytes;
 
 /// The call of watchers that wait for something cold; they look again at every turn.
-pub const COLD: CallId = CallId(u64::MAX - 2);
+pub const COLD: CallId = CallId((u64::MAX >> 1) - 1);
 
 const STREAMS: usize = 3;
 const WATCHERS_MAX: usize = 12;

@@ -8,7 +8,7 @@ use engine::mvcc::hash::{HashTask, KvHash};
 use engine::mvcc::index::{self, IndexView, Root};
 use engine::mvcc::range::{Progress, RangeTask};
 use engine::mvcc::walk::Budget;
-use engine::replica::{CallId, ReadStart};
+use engine::replica::ReadStart;
 use engine::request::KeyRange;
 use engine::response::Response;
 
@@ -43,20 +43,14 @@ impl World {
     /// Once all calls are ended: reads everything that is stored, has it judged, and compares what ranges say of it.
     pub fn inspect(&mut self) -> Result<(), Stop> {
         self.run_until_quiet()?;
+        // Until it leads, who waits for a read hears of the new leader and no more.
+        while self.replica().raft().leader().is_none() {
+            self.step()?;
+        }
         let now = self.now();
-        loop {
-            self.member().serving.probe_may_go = false;
-            match self.member().replica.read_index(now, CallId(PROBE.0)) {
-                Ok(ReadStart::Ready) => break,
-                Ok(ReadStart::Waiting) => {
-                    self.wait_for_probe()?;
-                    break;
-                }
-                // It does not lead yet.
-                Err(_) => {
-                    self.step()?;
-                }
-            }
+        self.member().serving.probe_may_go = false;
+        if self.member().replica.read_index(now, PROBE) == ReadStart::Waiting {
+            self.wait_for_probe()?;
         }
         let model = self.judge.model().clone();
         let mut reader = Reader::new(&model);
