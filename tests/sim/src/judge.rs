@@ -18,6 +18,7 @@ use engine::error::ApiError;
 use engine::request::{AlarmAction, AlarmKind};
 
 use crate::call::{Kv, MEMBER, Op, Reply, Request};
+use crate::clock::Clock;
 use crate::dump::Dump;
 use crate::model::{At, Change, Model};
 
@@ -32,7 +33,9 @@ const NEVER: Moment = Moment::MAX;
 pub struct Call {
     /// What was asked.
     pub request: Request,
-    /// When the process that it met was started.
+    /// Which member it met.
+    node: usize,
+    /// When that process was started.
     born: Moment,
     begun: Moment,
     ended: Moment,
@@ -41,18 +44,6 @@ pub struct Call {
     ended_at: Duration,
     /// Without one the outcome is unknown.
     reply: Option<Reply>,
-}
-
-impl Call {
-    /// Until when its answer promised the lease, at least.
-    fn lease_until(&self) -> Option<Duration> {
-        let seconds = match (&self.request, self.reply.as_ref()?) {
-            (Request::Grant { ttl, .. }, Reply::Granted { .. }) => *ttl,
-            (_, Reply::Renewed(ttl)) if *ttl > 0 => *ttl,
-            _ => return None,
-        };
-        Some(self.begun_at + Duration::from_secs(seconds as u64))
-    }
 }
 
 /// A revision has no call behind it: a lease ran out.
@@ -81,7 +72,7 @@ pub struct Judge {
     calls: Vec<Call>,
     moment: Moment,
     /// When the process was started.
-    born: Moment,
+    born: BTreeMap<usize, Moment>,
     /// As of the last dump.
     compacted: Option<i64>,
     no_space: bool,
@@ -91,6 +82,8 @@ pub struct Judge {
     seen_at: BTreeMap<i64, Duration>,
     /// The simulated time.
     pub now: Duration,
+    /// There are several members, each with its own clock.
+    pub of_group: bool,
     /// The product may raise the alarm by itself.
     pub full_disk: bool,
     /// What was judged.
@@ -99,11 +92,12 @@ pub struct Judge {
 
 impl Judge {
     /// A call begins.
-    pub fn begin(&mut self, request: Request) -> usize {
+    pub fn begin(&mut self, node: usize, request: Request) -> usize {
         self.moment += 1;
-        let (born, begun, begun_at) = (self.born, self.moment, self.now);
+        let born = self.born.get(&node).copied().unwrap_or(0);
+        let (begun, begun_at) = (self.moment, self.now);
         let ended_at = Duration::MAX;
-        self.calls.push(Call { request, born, begun, ended: NEVER, begun_at, ended_at, reply: None });
+        self.calls.push(Call { request, node, born, begun, ended: NEVER, begun_at, ended_at, reply: None });
         self.calls.len() - 1
     }
 
@@ -124,12 +118,15 @@ impl Judge {
         self.seen_at.extend((last + 1..=revision).map(|revision| (revision, self.now)));
     }
 
-    /// The process is gone: what has no answer never gets one, and takes effect before whatever follows or not at all.
-    pub fn crash(&mut self) {
+    /// The process is gone: what has no answer never gets one. Of a single member it takes effect before whatever
+    /// follows or not at all; in a group others may have it, and bring it about later.
+    pub fn crash(&mut self, node: usize) {
         self.moment += 1;
-        let open = self.calls.iter_mut().filter(|call| call.ended == NEVER);
-        open.for_each(|call| call.ended = self.moment);
-        self.born = self.moment;
+        if !self.of_group {
+            let open = self.calls.iter_mut().filter(|call| call.ended == NEVER);
+            open.for_each(|call| call.ended = self.moment);
+        }
+        self.born.insert(node, self.moment);
     }
 
     /// The call as it was begun.
@@ -151,6 +148,17 @@ impl Judge {
     /// The compaction revision that the last dump confirmed; -1 for none.
     pub fn compacted(&self) -> i64 {
         self.compacted.unwrap_or(-1)
+    }
+
+    /// Another member's dump after [`Judge::settle`]: the same.
+    pub fn compare(&self, dump: &Dump) -> Result<(), String> {
+        self.compare_known(dump)?;
+        let no_space = dump.alarms.contains(&(MEMBER, AlarmKind::NoSpace));
+        let (found, settled) = (
+            (dump.revision, dump.compacted, no_space),
+            (self.model.revision(), self.compacted(), self.no_space),
+        );
+        if found == settled { Ok(()) } else { Err(format!("members differ: {found:?} is not {settled:?}")) }
     }
 
     /// Compares all calls since the last dump with what is stored now. No call may be open.
@@ -366,6 +374,17 @@ impl Judge {
         })
     }
 
+    /// Until when a call's answer promised the lease, at least.
+    fn lease_until(&self, call: &Call) -> Option<Duration> {
+        let seconds = match (&call.request, call.reply.as_ref()?) {
+            (Request::Grant { ttl, .. }, Reply::Granted { .. }) => *ttl,
+            (_, Reply::Renewed(ttl)) if *ttl > 0 => *ttl,
+            _ => return None,
+        };
+        let time = Duration::from_secs(seconds as u64);
+        Some(call.begun_at + if self.of_group { Clock::shortest(time) } else { time })
+    }
+
     /// Calls about a lease, of all lives, but for one.
     fn others_about<'a>(&'a self, lease: i64, call: &'a Call) -> impl Iterator<Item = &'a Call> {
         let all = self.lease_calls.iter().chain(&self.calls);
@@ -399,7 +418,7 @@ impl Judge {
                 && other.begun < call.ended
         };
         let promised = |other: &Call| {
-            other.ended < call.begun && other.lease_until().is_some_and(|until| until > call.ended_at)
+            other.ended < call.begun && self.lease_until(other).is_some_and(|until| until > call.ended_at)
         };
         self.others_about(lease, call).any(revoked) || !self.others_about(lease, call).any(promised)
     }
@@ -420,7 +439,7 @@ impl Judge {
         }
         let at = self.seen_at.get(&revision).copied().unwrap_or(self.now);
         let promised =
-            |call: &&Call| call.ended_at <= at && call.lease_until().is_some_and(|until| until > at);
+            |call: &&Call| call.ended_at <= at && self.lease_until(call).is_some_and(|until| until > at);
         match about.clone().find(promised) {
             None => Ok(Some(lease)),
             // A delete, or a revocation, that was cut off may look the same.
@@ -519,7 +538,8 @@ impl Judge {
 
     /// What a process had told of before a call of its own began.
     fn seen_in_life(&self, call: &Call) -> i64 {
-        let before = self.calls.iter().filter(|other| other.born == call.born && other.ended < call.begun);
+        let same = |other: &&Call| (other.node, other.born) == (call.node, call.born);
+        let before = self.calls.iter().filter(same).filter(|other| other.ended < call.begun);
         before.filter_map(|other| other.reply.as_ref()?.revision()).max().unwrap_or(0)
     }
 
@@ -528,7 +548,8 @@ impl Judge {
             begun_at: self.now,
             ended_at: Duration::MAX,
             request: Request::Op(Op::Range(crate::call::Range::of(crate::call::Keys::all(), 0))),
-            born: self.born,
+            node: 0,
+            born: 0,
             begun: self.moment + 1,
             ended: NEVER,
             reply: None,
@@ -544,7 +565,8 @@ impl Judge {
             begun_at: self.now,
             ended_at: Duration::MAX,
             request: Request::Alarm(AlarmAction::Get, AlarmKind::None),
-            born: self.born,
+            node: 0,
+            born: 0,
             begun: self.moment + 1,
             ended: NEVER,
             reply: None,
@@ -661,12 +683,12 @@ mod tests {
     fn judge(calls: &[(Request, Option<Reply>)], dump: &Dump) -> Result<Tally, String> {
         let mut judge = Judge::default();
         for (request, reply) in calls {
-            let call = judge.begin(request.clone());
+            let call = judge.begin(0, request.clone());
             if let Some(reply) = reply {
                 judge.end(call, reply.clone());
             }
         }
-        judge.crash();
+        judge.crash(0);
         judge.settle(dump).map(|()| judge.tally)
     }
 
@@ -713,7 +735,7 @@ mod tests {
     #[test]
     fn what_was_stored_stays() {
         let mut judge = Judge::default();
-        let call = judge.begin(put("a", "1"));
+        let call = judge.begin(0, put("a", "1"));
         judge.end(call, done(2));
         judge.settle(&stored(&[("a", "1")])).unwrap();
         judge.settle(&stored(&[("a", "1")])).unwrap();

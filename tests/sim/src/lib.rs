@@ -1,8 +1,7 @@
 //! The deterministic simulator: the real replica on a simulated clock and disk, simulated clients, and a judge that
 //! knows what etcd would have answered.
 //!
-//! Not here: sockets and protobuf (`tests/differential` and `tests/process` have those), and, until groups of members
-//! exist, a network. The idea of a whole system in one thread under one seed is FoundationDB's; naming the faults that
+//! Not here: sockets and protobuf (`tests/differential` and `tests/process` have those). The idea of a whole system in one thread under one seed is FoundationDB's; naming the faults that
 //! each file may suffer is TigerBeetle's. `docs/testing.md` says how to run it and what it has found.
 //!
 //! The modules stand in the order a call passes them.
@@ -25,7 +24,16 @@ pub mod watching;
 // Whether what watchers were told could be right.
 pub mod watchers;
 
-// Clock, disk, process, clients.
+// A machine's idea of the time.
+pub mod clock;
+
+// What is between members.
+pub mod network;
+
+// What consensus must never do.
+pub mod consensus;
+
+// Machines, processes, clients.
 pub mod world;
 
 // One number for all that happened.
@@ -45,6 +53,9 @@ pub mod judge;
 
 // Whole runs, one a seed.
 pub mod seeds;
+
+// The same for several members.
+pub mod cluster;
 
 // How single cases end.
 pub mod outcome;

@@ -5,17 +5,20 @@ use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use sim::cluster;
 use sim::faults;
 use sim::outcome::Row;
-use sim::seeds;
+use sim::seeds::{self, Passed};
 use sim::trace::brief;
-use sim::world::World;
+use sim::world::{Stop, World};
 
 const USAGE: &str = "\
 usage: cargo xtask sim [OPTION]
   (nothing)         seeds 0..200, each twice, and the faults of the gate
   --seed N          one seed, with everything that happens in it
   --seeds A..B      seeds, each twice
+  --cluster A..B    the same with several members
+  --cluster N       one such seed, with everything that happens in it
   --faults [N]      each kind of fault at the gate's number of places, or at about N
   --bugs [NAME]     whether the mistakes that can be compiled in are found; needs --features seeded-bugs, which
                     xtask adds";
@@ -33,6 +36,10 @@ fn main() -> ExitCode {
         [] => run_seeds(SEEDS) & run_faults(None),
         ["--seed", seed] => seed.parse().ok().map_or_else(usage, tell_seed),
         ["--seeds", seeds] => parse_range(seeds).map_or_else(usage, run_seeds),
+        ["--cluster", seeds] => match parse_range(seeds) {
+            Some(seeds) => run_clusters(seeds),
+            None => seeds.parse().ok().map_or_else(usage, tell_cluster),
+        },
         ["--faults"] => run_faults(None),
         ["--faults", places] => places.parse().ok().map_or_else(usage, |places| run_faults(Some(places))),
         ["--bugs"] => hunt(None),
@@ -57,6 +64,18 @@ fn tell_seed(seed: u64) -> bool {
     let mut world = World::new(seed);
     world.trace.lines = Some(Vec::new());
     let outcome = seeds::run_in(&mut world);
+    tell_world(&world, seed, outcome)
+}
+
+/// The same for several members.
+fn tell_cluster(seed: u64) -> bool {
+    let mut world = cluster::world(seed);
+    world.trace.lines = Some(Vec::new());
+    let outcome = cluster::run_in(&mut world);
+    tell_world(&world, seed, outcome)
+}
+
+fn tell_world(world: &World, seed: u64, outcome: Result<(), Stop>) -> bool {
     world.trace.lines.iter().flatten().for_each(|line| print!("{}", brief(line)));
     println!("{:?}\ntrace {:016x}", world.settings(), world.trace.hash());
     tell_failure(format_args!("seed {seed}"), outcome.map_err(|stop| stop.to_string()))
@@ -67,11 +86,18 @@ fn tell_failure<T>(what: impl std::fmt::Display, outcome: Result<T, String>) -> 
 }
 
 fn run_seeds(seeds: Range<u64>) -> bool {
+    run_each("seed", seeds, seeds::run)
+}
+
+fn run_clusters(seeds: Range<u64>) -> bool {
+    run_each("cluster", seeds, cluster::run)
+}
+
+fn run_each(what: &str, seeds: Range<u64>, run: fn(u64) -> Result<Passed, String>) -> bool {
     let start = Instant::now();
-    let failed =
-        seeds.clone().filter(|seed| !tell_failure(format_args!("seed {seed}"), seeds::run_twice(*seed)));
-    let failed = failed.count();
-    println!("sim: {} seeds, each twice, {failed} failed, {:.1?}", seeds.count(), start.elapsed());
+    let fails = |seed: &u64| !tell_failure(format_args!("{what} {seed}"), seeds::twice(*seed, run));
+    let failed = seeds.clone().filter(fails).count();
+    println!("sim: {} {what}s, each twice, {failed} failed, {:.1?}", seeds.count(), start.elapsed());
     failed == 0
 }
 

@@ -33,6 +33,11 @@ pub fn run(seed: u64) -> Result<Passed, String> {
 
 /// Runs a seed twice: both must be the same to the last event, or no failure could be repeated.
 pub fn run_twice(seed: u64) -> Result<Passed, String> {
+    twice(seed, run)
+}
+
+/// The same for runs of another kind.
+pub fn twice(seed: u64, run: fn(u64) -> Result<Passed, String>) -> Result<Passed, String> {
     let first = run(seed)?;
     let again = run(seed)?;
     if first == again {
@@ -90,11 +95,11 @@ fn end_life(world: &mut World, calls: u64) -> Result<(), Stop> {
 /// Opens again; sometimes the power fails on the way.
 fn reopen(world: &mut World) -> Result<(), Stop> {
     while world.pcg.one_in(4) {
-        let at = world.disk.operations() + world.pcg.below(30);
-        world.disk.inject(at, Fault::PowerCut);
+        let at = world.disk().operations() + world.pcg.below(30);
+        world.disk_mut().inject(at, Fault::PowerCut);
         match world.open() {
             Ok(()) => {}
-            Err(Stop::Refused(_)) if world.disk.operations() > at => {}
+            Err(Stop::Refused(_)) if world.disk().operations() > at => {}
             Err(stop) => return Err(stop),
         }
         world.cut_power();

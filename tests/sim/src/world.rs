@@ -1,11 +1,16 @@
-//! One thread, one event heap, one virtual clock: the real replica, driven as its documentation says, on a disk that
-//! completes operations in any order the rules allow.
+//! One thread, one event heap, one virtual clock: real replicas, driven as their documentation says, on disks that
+//! complete operations in any order the rules allow.
 //!
-//! A [`World`] is a run. Everything random comes from its seed. Its member lives, dies ([`World::cut_power`],
-//! [`World::kill`]), and is opened again on what the disk has kept.
+//! A [`World`] is a run. Everything random comes from its seed. Its members live, die ([`World::cut_power`],
+//! [`World::kill`]), and are opened again on what their disks have kept. Most runs have one member; those of
+//! [`crate::cluster`] have several, with a network between them. Whatever happens, happens to one of them at a time:
+//! the one that [`World::at`] stands at.
 
 // A look at everything, with nothing else going on.
 mod inspect;
+
+// Several members.
+mod group;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,11 +19,16 @@ use std::time::{Duration, Instant};
 use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, Op, Owner, Token};
-use engine::replica::{self, CallId, CheckpointJob, Fatal, Replica, Work};
+use engine::replica::{self, CheckpointJob, Fatal, Replica, Work};
 use engine::seeded::{self, Bug};
 use engine::types::Revision;
+use raft::MemberId;
 
+use crate::call::MEMBER;
+use crate::clock::Clock;
+use crate::consensus::Consensus;
 use crate::judge::Judge;
+use crate::network::Network;
 use crate::serve::{PROBE, Served, Serving};
 use crate::settings::Settings;
 use crate::trace::Trace;
@@ -58,14 +68,30 @@ const REST_US_MAX: u64 = 2_500_000;
 /// Something that happens at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
+    /// Inside a process: nothing happens if it is gone.
+    Process(Life, Inside),
+    /// A client begins its next call.
+    Client(usize),
+    /// A message arrives.
+    Mail(u64),
+}
+
+/// A process: which node, and which of its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Life {
+    node: usize,
+    nth: u64,
+}
+
+/// What happens inside a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Inside {
     /// A disk operation completes.
     Disk(Token),
     /// The replica is called although nothing came in: it had more to do than fits a turn.
     Turn,
     /// The replica asked to be called.
     Timer,
-    /// A client begins its next call.
-    Client(usize),
     /// A read goes on with its next slice.
     Slice(u64),
 }
@@ -84,10 +110,30 @@ struct Member {
     timer: Option<Instant>,
 }
 
+/// A machine: its disk outlives the processes.
+struct Node {
+    id: u64,
+    disk: MemDisk,
+    clock: Clock,
+    watching: Watching,
+    member: Option<Member>,
+    /// Processes so far.
+    lives: u64,
+    /// It does not run until then, and then goes on as if nothing had been.
+    paused_until: Duration,
+    /// The last new name, if the seeded bug keeps its directory from being synced.
+    unsynced_name: Option<Op>,
+}
+
 /// A run.
 pub struct World {
-    /// The disk, which outlives the processes.
-    pub disk: MemDisk,
+    nodes: Vec<Node>,
+    /// Where something happens now.
+    at: usize,
+    /// What is between the nodes.
+    pub network: Network,
+    /// What consensus must never do.
+    pub consensus: Consensus,
     /// Who watches.
     pub judge: Judge,
     /// What happened.
@@ -96,16 +142,12 @@ pub struct World {
     pub pcg: Pcg,
     settings: Settings,
     workload: Workload,
-    watching: Watching,
     origin: Instant,
     now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     scheduled: u64,
-    member: Option<Member>,
     /// Calls the clients may still begin.
     calls_left: u64,
-    /// The last new name, if the seeded bug keeps its directory from being synced.
-    unsynced_name: Option<Op>,
     /// The operation with this number, once it is submitted.
     watched: Option<(u64, Option<Op>)>,
     /// Disk images at which something could have happened, for those who ask.
@@ -122,16 +164,33 @@ impl World {
 
     /// A run that goes on with what another left.
     pub fn with(settings: Settings, seed: u64, disk: MemDisk, judge: Judge) -> World {
+        World::of_nodes(settings, seed, vec![(disk, Clock::default())], judge)
+    }
+
+    /// A run of several members, each with a clock of its own.
+    pub fn of_nodes(settings: Settings, seed: u64, nodes: Vec<(MemDisk, Clock)>, judge: Judge) -> World {
         let mut pcg = Pcg::new(seed ^ 0x5eed);
         let workload = Workload::new(&mut pcg);
         let now = judge.now;
-        World {
+        let node = |(nth, (disk, clock)): (usize, (MemDisk, Clock))| Node {
+            id: MEMBER + nth as u64,
             disk,
+            clock,
+            watching: Watching::new(seed ^ (nth as u64) << 32),
+            member: None,
+            lives: 0,
+            paused_until: Duration::ZERO,
+            unsynced_name: None,
+        };
+        World {
+            nodes: nodes.into_iter().enumerate().map(node).collect(),
+            at: 0,
+            network: Network::default(),
+            consensus: Consensus::default(),
             judge,
             trace: Trace::default(),
             pcg,
             workload,
-            watching: Watching::new(seed),
             settings,
             #[allow(
                 clippy::disallowed_methods,
@@ -141,9 +200,7 @@ impl World {
             now,
             events: BinaryHeap::new(),
             scheduled: 0,
-            member: None,
             calls_left: 0,
-            unsynced_name: None,
             watched: None,
             probes: None,
         }
@@ -154,13 +211,34 @@ impl World {
         World::with(self.settings.clone(), seed, disk, self.judge.clone())
     }
 
+    /// How many machines there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// From here on everything concerns this node, until an event concerns another.
+    pub fn stand_at(&mut self, node: usize) {
+        self.at = node;
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &MemDisk {
+        &self.nodes[self.at].disk
+    }
+
+    /// The disk.
+    pub fn disk_mut(&mut self) -> &mut MemDisk {
+        &mut self.nodes[self.at].disk
+    }
+
     /// What shapes the run.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
 
+    /// The time by the node's own clock.
     fn now(&self) -> Instant {
-        self.origin + self.now
+        self.origin + self.nodes[self.at].clock.show(self.now)
     }
 
     fn schedule(&mut self, after: Duration, event: Event) {
@@ -168,26 +246,46 @@ impl World {
         self.events.push(Reverse((self.now + after, self.scheduled, event)));
     }
 
+    fn schedule_inside(&mut self, after: Duration, inside: Inside) {
+        let life = Life { node: self.at, nth: self.nodes[self.at].lives };
+        self.schedule(after, Event::Process(life, inside));
+    }
+
     /// Opens the data directory.
     pub fn open(&mut self) -> Result<(), Stop> {
-        assert!(self.member.is_none(), "one process at a time");
-        let config = self.settings.replica();
+        assert!(!self.is_running(), "one process at a time");
+        let mut config = self.settings.replica();
+        let node = &self.nodes[self.at];
+        config.member = node.id;
+        config.founders = self.nodes.iter().map(|node| node.id).collect();
+        config.raft = raft::Config { id: MemberId(node.id), seed: node.id + node.lives, ..config.raft };
         // Never the same, and ids that follow one do not reach the next.
         let nonce = self.pcg.next_u64() >> 1;
         let now = self.now();
-        let opened = replica::open::open(config, &mut self.disk, None, nonce, now).map_err(Stop::Refused)?;
+        let opened = replica::open::open(config, self.disk_mut(), None, nonce, now).map_err(Stop::Refused)?;
         self.trace.note(format_args!("open: {} replayed, {:?}\n", opened.replayed, opened.warnings));
-        self.member = Some(Member {
-            watches: self.watching.serve(now, &opened.replica),
+        let clients = vec![None; self.settings.clients];
+        let node = &mut self.nodes[self.at];
+        node.lives += 1;
+        node.member = Some(Member {
+            watches: node.watching.serve(now, &opened.replica),
             replica: opened.replica,
             serving: Serving::default(),
             job: None,
-            clients: vec![None; self.settings.clients],
+            clients,
             turning: false,
             timer: None,
         });
-        self.schedule(Duration::ZERO, Event::Timer);
+        let World { consensus, nodes, at, .. } = self;
+        let raft = nodes[*at].member.as_ref().expect("just opened").replica.raft();
+        consensus.opened(*at, raft).map_err(Stop::Violation)?;
+        self.schedule_inside(Duration::ZERO, Inside::Timer);
         self.pump()
+    }
+
+    /// Whether a process runs on the node.
+    pub fn is_running(&self) -> bool {
+        self.nodes[self.at].member.is_some()
     }
 
     /// Lets the clients begin this many calls more.
@@ -208,8 +306,8 @@ impl World {
 
     /// Whether all calls are begun and ended.
     pub fn is_quiet(&self) -> bool {
-        self.calls_left == 0
-            && self.member.as_ref().is_none_or(|member| member.clients.iter().all(Option::is_none))
+        let idle = |member: &Member| member.clients.iter().all(Option::is_none);
+        self.calls_left == 0 && self.nodes.iter().filter_map(|node| node.member.as_ref()).all(idle)
     }
 
     /// The next event; false if there is none.
@@ -217,23 +315,55 @@ impl World {
         let Some(Reverse((at, _, event))) = self.events.pop() else { return Ok(false) };
         self.now = at;
         self.judge.now = at;
-        if self.member.is_none() {
-            return Ok(true);
-        }
         match event {
-            Event::Disk(token) => self.complete(token)?,
-            Event::Turn => self.member().turning = false,
-            Event::Timer => self.on_timer(),
-            Event::Client(client) => self.begin_call(client)?,
-            Event::Slice(call) => {
-                let request = self.judge.request(call as usize).clone();
-                let Member { serving, replica, .. } = self.member();
-                let served = serving.advance(call, &request, replica)?;
-                self.on_served(call, served);
+            Event::Process(life, inside) => {
+                self.at = life.node;
+                if self.nodes[self.at].lives != life.nth || !self.is_running() {
+                    return Ok(true);
+                }
+                if self.is_put_off(event) {
+                    return Ok(true);
+                }
+                match inside {
+                    Inside::Disk(token) => self.complete(token)?,
+                    Inside::Turn => self.member().turning = false,
+                    Inside::Timer => self.on_timer(),
+                    Inside::Slice(call) => self.slice(call)?,
+                }
+            }
+            Event::Client(client) => {
+                if !self.begin_call(client)? {
+                    return Ok(true);
+                }
+            }
+            Event::Mail(number) => {
+                let Some(to) = self.network.receiver(number) else { return Ok(true) };
+                self.at = to;
+                if self.is_put_off(event) || !self.deliver(number) {
+                    return Ok(true);
+                }
             }
         }
         self.pump()?;
         Ok(true)
+    }
+
+    /// The node stands still, and the event with it.
+    fn is_put_off(&mut self, event: Event) -> bool {
+        let until = self.nodes[self.at].paused_until;
+        let paused = until > self.now;
+        if paused {
+            self.schedule(until - self.now, event);
+        }
+        paused
+    }
+
+    fn slice(&mut self, call: u64) -> Result<(), Stop> {
+        let request = self.judge.request(call as usize).clone();
+        let Member { serving, replica, .. } = self.member();
+        let served = serving.advance(call, &request, replica)?;
+        self.on_served(call, served);
+        Ok(())
     }
 
     /// Events until all calls are ended.
@@ -248,7 +378,8 @@ impl World {
         self.run_until(|world| world.is_quiet() || world.now >= until)
     }
 
-    fn run_until(&mut self, is_done: impl Fn(&World) -> bool) -> Result<(), Stop> {
+    /// Events until something holds.
+    pub fn run_until(&mut self, is_done: impl Fn(&World) -> bool) -> Result<(), Stop> {
         while !is_done(self) {
             if !self.step()? {
                 return Err(Stop::Violation("nothing is under way and calls wait".into()));
@@ -258,12 +389,12 @@ impl World {
     }
 
     fn member(&mut self) -> &mut Member {
-        self.member.as_mut().expect("the process runs")
+        self.nodes[self.at].member.as_mut().expect("the process runs")
     }
 
     /// The running replica.
     pub fn replica(&self) -> &Replica {
-        &self.member.as_ref().expect("the process runs").replica
+        &self.nodes[self.at].member.as_ref().expect("the process runs").replica
     }
 
     fn on_timer(&mut self) {
@@ -274,29 +405,54 @@ impl World {
             return;
         }
         let next = member.replica.handle_timeout(now);
-        self.schedule(next.saturating_duration_since(now).max(Duration::from_micros(1)), Event::Timer);
+        let after = self.nodes[self.at].clock.spell(next.saturating_duration_since(now));
+        self.schedule_inside(after.max(Duration::from_micros(1)), Inside::Timer);
     }
 
-    fn begin_call(&mut self, client: usize) -> Result<(), Stop> {
-        if self.calls_left == 0 || self.member().clients[client].is_some() {
-            return Ok(());
+    /// A client's next call, to a member that runs; false if there is none.
+    fn begin_call(&mut self, client: usize) -> Result<bool, Stop> {
+        let waits = |node: &Node| node.member.as_ref().is_some_and(|member| member.clients[client].is_some());
+        if self.calls_left == 0 || self.nodes.iter().any(waits) {
+            return Ok(false);
         }
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|&n| self.nodes[n].member.is_some()).collect();
+        let Some(&node) = running.get(self.which(running.len(), client)) else {
+            if self.nodes.len() > 1 {
+                self.rest(client);
+            }
+            return Ok(false);
+        };
+        self.at = node;
         self.calls_left -= 1;
         let request = self.workload.next(&mut self.pcg, self.judge.seen_revision());
         self.trace.note(format_args!("{} client {client} {request:?}\n", self.now.as_micros()));
-        let call = self.judge.begin(request.clone());
+        let call = self.judge.begin(node, request.clone());
         let now = self.now();
         let Member { serving, replica, clients, .. } = self.member();
         clients[client] = Some(call);
         let served = serving.begin(now, call as u64, &request, replica)?;
         self.on_served(call as u64, served);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Which of so many members a client turns to: mostly to the same.
+    fn which(&mut self, running: usize, client: usize) -> usize {
+        match running {
+            0 | 1 => 0,
+            _ if self.pcg.one_in(8) => self.pcg.below(running as u64) as usize,
+            _ => client % running,
+        }
+    }
+
+    fn rest(&mut self, client: usize) {
+        let after = self.think() + Duration::from_millis(1);
+        self.schedule(after, Event::Client(client));
     }
 
     fn on_served(&mut self, call: u64, served: Served) {
         match served {
             Served::Waiting => {}
-            Served::Again => self.schedule(Duration::from_micros(3), Event::Slice(call)),
+            Served::Again => self.schedule_inside(Duration::from_micros(3), Inside::Slice(call)),
             Served::Done(reply) => {
                 self.trace.note(format_args!("{} call {call} {reply:?}\n", self.now.as_micros()));
                 self.judge.end(call as usize, reply);
@@ -321,18 +477,16 @@ impl World {
         member.replica.turn(now)?;
         let published = self.replica().store().published().1.revision;
         self.judge.see(published.0);
-        let Member { watches, replica, .. } = self.member.as_mut().expect("the process runs");
-        self.watching.turn(now, watches, replica)?.map_err(Stop::Violation)?;
+        let Node { watching, member, .. } = &mut self.nodes[self.at];
+        let Member { watches, replica, .. } = member.as_mut().expect("the process runs");
+        watching.turn(now, watches, replica)?.map_err(Stop::Violation)?;
         self.start_work()?;
         while let Some(event) = self.member().replica.poll_event() {
-            if matches!(event, replica::Event::Answer { call: CallId::NOBODY, .. }) {
-                continue;
-            }
             if matches!(event, replica::Event::Go { call: watching::COLD }) {
                 continue;
             }
             let judge = &self.judge;
-            let member = self.member.as_mut().expect("the process runs");
+            let member = self.nodes[self.at].member.as_mut().expect("the process runs");
             let request = |call: u64| judge.request(call as usize).clone();
             let (call, served) = member.serving.on_event(now, event, request, &mut member.replica)?;
             if call != PROBE.0 {
@@ -341,9 +495,13 @@ impl World {
         }
         // What events asked for.
         self.start_work()?;
+        self.post()?;
+        let World { consensus, nodes, at, .. } = self;
+        let raft = nodes[*at].member.as_ref().expect("the process runs").replica.raft();
+        consensus.check(*at, raft).map_err(Stop::Violation)?;
         if self.member().replica.has_more() && !self.member().turning {
             self.member().turning = true;
-            self.schedule(Duration::from_micros(5), Event::Turn);
+            self.schedule_inside(Duration::from_micros(5), Inside::Turn);
         }
         Ok(())
     }
@@ -374,18 +532,18 @@ impl World {
         let after = self.settings.latency(&mut self.pcg, &op);
         self.trace.note(format_args!("{} {token:?} {op}\n", self.now.as_micros()));
         if let Some((number, watched)) = &mut self.watched
-            && *number == self.disk.operations()
+            && *number == self.nodes[self.at].disk.operations()
         {
             *watched = Some(op.clone());
         }
-        self.disk.submit(token, op);
-        self.schedule(after, Event::Disk(token));
+        self.disk_mut().submit(token, op);
+        self.schedule_inside(after, Inside::Disk(token));
         self.probe();
     }
 
     /// Lets `fault` happen to the operation with this number, and remembers which one that is.
     pub fn inject(&mut self, operation: u64, fault: Fault) {
-        self.disk.inject(operation, fault);
+        self.disk_mut().inject(operation, fault);
         self.watched = Some((operation, None));
     }
 
@@ -396,7 +554,7 @@ impl World {
 
     fn probe(&mut self) {
         if let Some(probes) = &mut self.probes {
-            probes.push(self.disk.clone());
+            probes.push(self.nodes[self.at].disk.clone());
         }
     }
 
@@ -411,14 +569,14 @@ impl World {
     }
 
     fn complete(&mut self, token: Token) -> Result<(), Stop> {
-        let Some(nth) = self.disk.in_flight().iter().position(|op| op.token == token) else {
+        let Some(nth) = self.disk().in_flight().iter().position(|op| op.token == token) else {
             // It belonged to a process that is gone.
             return Ok(());
         };
-        let op = self.disk.in_flight()[nth].op.clone();
-        let (token, outcome) = self.disk.complete(nth);
+        let op = self.disk().in_flight()[nth].op.clone();
+        let (token, outcome) = self.disk_mut().complete(nth);
         if seeded::is(Bug::SkipDirectorySync) && matches!(op, Op::Create { .. } | Op::Rename { .. }) {
-            self.unsynced_name = Some(op);
+            self.nodes[self.at].unsynced_name = Some(op);
         }
         self.probe();
         if let Err(error) = &outcome {
@@ -451,20 +609,28 @@ impl World {
     }
 
     fn die(&mut self, how: &str) {
-        self.trace.note(format_args!("{} {how}\n", self.now.as_micros()));
-        self.member = None;
-        self.events.clear();
-        self.calls_left = 0;
-        self.judge.crash();
+        self.trace.note(format_args!("{} node {} {how}\n", self.now.as_micros(), self.at));
+        let member = self.nodes[self.at].member.take();
+        self.judge.crash(self.at);
+        if self.nodes.len() == 1 {
+            self.events.clear();
+            self.calls_left = 0;
+            return;
+        }
+        // Whoever waited turns to another member.
+        let waited = member.iter().flat_map(|member| &member.clients).enumerate();
+        let clients: Vec<usize> = waited.filter_map(|(client, call)| call.map(|_| client)).collect();
+        clients.into_iter().for_each(|client| self.rest(client));
     }
 
     /// The power fails: any part of what was not stable may be gone.
     pub fn cut_power(&mut self) {
-        self.disk.crash(&mut self.pcg);
+        let Node { disk, unsynced_name, .. } = &mut self.nodes[self.at];
+        disk.crash(&mut self.pcg);
         // A driver that does not sync the directory loses the newest name.
-        match self.unsynced_name.take() {
-            Some(Op::Create { file, .. }) => drop(self.disk.run(Op::Remove { file })),
-            Some(Op::Rename { from, to }) => drop(self.disk.run(Op::Rename { from: to, to: from })),
+        match unsynced_name.take() {
+            Some(Op::Create { file, .. }) => drop(disk.run(Op::Remove { file })),
+            Some(Op::Rename { from, to }) => drop(disk.run(Op::Rename { from: to, to: from })),
             _ => {}
         }
         self.die("power cut");
@@ -472,7 +638,7 @@ impl World {
 
     /// The process dies and the machine does not.
     pub fn kill(&mut self) {
-        self.disk.kill(&mut self.pcg);
+        self.nodes[self.at].disk.kill(&mut self.pcg);
         self.die("kill");
     }
 
@@ -487,8 +653,9 @@ impl World {
             }
         }
         // Somebody who waits no more may have had something read.
-        if !self.disk.in_flight().is_empty() {
-            self.disk.kill(&mut self.pcg);
+        let Node { disk, .. } = &mut self.nodes[self.at];
+        if !disk.in_flight().is_empty() {
+            disk.kill(&mut self.pcg);
         }
         self.die("stopped");
         Ok(())

@@ -99,10 +99,10 @@ fn point(world: &World, disk: &MemDisk, seed: u64, point: u64, rows: &mut [Row])
 fn cut_while_recovering(mut world: World) -> Result<(), Stop> {
     world.cut_power();
     for nth in 0..world.pcg.below(25) {
-        let at = world.disk.operations() + nth;
-        world.disk.inject(at, Fault::PowerCut);
+        let at = world.disk().operations() + nth;
+        world.disk_mut().inject(at, Fault::PowerCut);
         match world.open() {
-            Err(Stop::Refused(_)) if world.disk.operations() > at => {}
+            Err(Stop::Refused(_)) if world.disk().operations() > at => {}
             Err(stop) => return Err(stop),
             Ok(()) => {}
         }

@@ -53,7 +53,7 @@ fn fail_once(seed: u64, at: u64, cut: usize, ended: &mut Option<String>) -> Resu
         world.inspect()
     };
     match life() {
-        Ok(()) if world.disk.operations() <= at => return Ok(false),
+        Ok(()) if world.disk().operations() <= at => return Ok(false),
         // It was of no consequence.
         Ok(()) => {}
         Err(Stop::Violation(what)) => return Err(Stop::Violation(what)),

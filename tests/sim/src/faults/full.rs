@@ -20,12 +20,12 @@ pub fn full_disk(cases: u64) -> Vec<Row> {
             world.judge.full_disk = true;
             world.open()?;
             let room = world.pcg.below(400 << 10);
-            let used: u64 = world.disk.list().expect("a list").iter().map(|(_, len)| len).sum();
-            world.disk.set_capacity(Some(used + room));
+            let used: u64 = world.disk_mut().list().expect("a list").iter().map(|(_, len)| len).sum();
+            world.disk_mut().set_capacity(Some(used + room));
             world.let_clients(200);
             world.run_until_quiet_or(FULL_TIME)?;
             if seed.is_multiple_of(2) {
-                world.disk.set_capacity(None);
+                world.disk_mut().set_capacity(None);
                 world.let_clients(50);
                 world.run_until_quiet()?;
                 world.inspect()?;
@@ -34,7 +34,7 @@ pub fn full_disk(cases: u64) -> Vec<Row> {
                 world.inspect()?;
             }
             world.cut_power();
-            world.disk.set_capacity(None);
+            world.disk_mut().set_capacity(None);
             world.open()?;
             world.inspect()
         });

@@ -40,7 +40,7 @@ pub fn lies(cases: u64) -> Vec<Row> {
 fn operations_of(seed: u64) -> Result<u64, Stop> {
     let mut world = World::new(seed);
     rest(&mut world)?;
-    Ok(world.disk.operations())
+    Ok(world.disk().operations())
 }
 
 /// What the operation was, and how the case ended.
@@ -50,7 +50,7 @@ fn lie(seed: u64, at: u64, fault: Fault) -> (String, Outcome) {
     let mut blind = Blind::Nowhere;
     let outcome = Outcome::of(|| {
         rest(&mut world)?;
-        blind = world.injected().map_or(Blind::Nowhere, |op| blind_spot(&mut world.disk.clone(), op));
+        blind = world.injected().map_or(Blind::Nowhere, |op| blind_spot(&mut world.disk().clone(), op));
         world.open()?;
         world.inspect()
     });

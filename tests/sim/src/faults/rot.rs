@@ -75,7 +75,7 @@ pub fn bit_flips_of(zone: Zone, seed: u64, flips: u64) -> Row {
     }
     for flip in 0..flips {
         let Some((file, offset, bit)) = pick_bit(&mut world, zone, flip) else { break };
-        let mut disk = world.disk.clone();
+        let mut disk = world.disk().clone();
         let unprotected = is_in_window(&mut disk, file, offset);
         let has_other = zone == Zone::Meta && has_two_metas(&disk);
         disk.flip_bit(file, offset, bit);
@@ -94,11 +94,10 @@ pub fn bit_flips_of(zone: Zone, seed: u64, flips: u64) -> Row {
 
 /// One of the bits in use; the first ones of each kind of header are gone through one by one.
 fn pick_bit(world: &mut World, zone: Zone, nth: u64) -> Option<(FileName, u64, u8)> {
-    let files = world.disk.list().expect("a list").into_iter().filter(|(file, _)| zone.holds(*file));
+    let files = world.disk_mut().list().expect("a list").into_iter().filter(|(file, _)| zone.holds(*file));
     let files: Vec<(FileName, u64)> = files.collect();
-    let pcg = &mut world.pcg;
     for _ in 0..1000 {
-        let (file, len) = *files.get(pcg.below(files.len().max(1) as u64) as usize)?;
+        let (file, len) = *files.get(world.pcg.below(files.len().max(1) as u64) as usize)?;
         let (from, len) = match zone {
             Zone::Meta => (0, len.min(8192)),
             Zone::Index => (8192, len.saturating_sub(8192)),
@@ -107,14 +106,15 @@ fn pick_bit(world: &mut World, zone: Zone, nth: u64) -> Option<(FileName, u64, u
         if len == 0 {
             continue;
         }
-        let block = from + pcg.below(len.div_ceil(4096)) * 4096;
+        let block = from + world.pcg.below(len.div_ceil(4096)) * 4096;
         // Headers and the bytes after them more often than the rest of a block.
-        let within = if nth.is_multiple_of(2) { pcg.below(160) } else { pcg.below(4096) };
+        let within = if nth.is_multiple_of(2) { world.pcg.below(160) } else { world.pcg.below(4096) };
         let offset = block + within;
-        let content = world.disk.content(file).expect("it was listed");
+        let content = world.disk().content(file).expect("it was listed");
         let block = &content[block as usize..content.len().min(block as usize + 4096)];
-        if offset < content.len() as u64 && block.iter().any(|byte| *byte != 0) {
-            return Some((file, offset, pcg.below(8) as u8));
+        let is_used = offset < content.len() as u64 && block.iter().any(|byte| *byte != 0);
+        if is_used {
+            return Some((file, offset, world.pcg.below(8) as u8));
         }
     }
     None

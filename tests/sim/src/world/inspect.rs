@@ -12,7 +12,7 @@ use engine::replica::ReadStart;
 use engine::request::KeyRange;
 use engine::response::Response;
 
-use super::{Member, Stop, World};
+use super::{Member, Node, Stop, World};
 use crate::call::{Keys, Range, Reply};
 use crate::dump::{Dump, Pause, Reader};
 use crate::hash;
@@ -33,19 +33,32 @@ impl World {
     fn wait_for_probe(&mut self) -> Result<(), Stop> {
         self.pump()?;
         while !self.member().serving.probe_may_go {
-            if !self.step()? {
+            if !self.step_aside()? {
                 return Err(Stop::Violation("what was cold never came".into()));
             }
         }
         Ok(())
     }
 
+    /// The next event, wherever it is; then back to this node.
+    fn step_aside(&mut self) -> Result<bool, Stop> {
+        let at = self.at;
+        let stepped = self.step();
+        self.stand_at(at);
+        stepped
+    }
+
     /// Once all calls are ended: reads everything that is stored, has it judged, and compares what ranges say of it.
     pub fn inspect(&mut self) -> Result<(), Stop> {
         self.run_until_quiet()?;
-        // Until it leads, who waits for a read hears of the new leader and no more.
+        self.inspect_node(true)
+    }
+
+    /// The same for one member of several, of which the first settles what happened.
+    pub(super) fn inspect_node(&mut self, first: bool) -> Result<(), Stop> {
+        // Until there is a leader, who waits for a read hears of the new one and no more.
         while self.replica().raft().leader().is_none() {
-            self.step()?;
+            self.step_aside()?;
         }
         let now = self.now();
         self.member().serving.probe_may_go = false;
@@ -64,8 +77,10 @@ impl World {
         self.drain_watchers()?;
         self.judge.tally.reclaimed += reader.missing();
         let dump = reader.into_dump();
-        self.judge.settle(&dump).map_err(Stop::Violation)?;
-        self.watching.settle(self.judge.model(), dump.compacted, true).map_err(Stop::Violation)?;
+        let settled = if first { self.judge.settle(&dump) } else { self.judge.compare(&dump) };
+        settled.map_err(Stop::Violation)?;
+        let watching = &mut self.nodes[self.at].watching;
+        watching.settle(self.judge.model(), dump.compacted, true).map_err(Stop::Violation)?;
         self.trace.note(format_args!("revision {} compacted {}\n", dump.revision, dump.compacted));
         let oldest = dump.compacted.max(1);
         let mut revisions = vec![0, oldest, dump.revision];
@@ -103,12 +118,13 @@ impl World {
     fn drain_watchers(&mut self) -> Result<(), Stop> {
         loop {
             let now = self.now();
-            let Member { watches, replica, .. } = self.member.as_mut().expect("the process runs");
-            if self.watching.drain(now, watches, replica)?.map_err(Stop::Violation)? {
+            let Node { watching, member, .. } = &mut self.nodes[self.at];
+            let Member { watches, replica, .. } = member.as_mut().expect("the process runs");
+            if watching.drain(now, watches, replica)?.map_err(Stop::Violation)? {
                 return Ok(());
             }
             self.pump()?;
-            if !self.step()? {
+            if !self.step_aside()? {
                 return Err(Stop::Violation("watchers wait and nothing is under way".into()));
             }
         }
@@ -136,7 +152,7 @@ impl World {
             if compacted.0 <= self.judge.model().revision() && self.replica().is_reclaimed(compacted) {
                 return Ok(());
             }
-            if self.now > until || !self.step()? {
+            if self.now > until || !self.step_aside()? {
                 let reclaimed = self.replica().store().reclaimed();
                 return Err(Stop::Violation(format!("reclaim to {compacted} has no end: {reclaimed:?}")));
             }
@@ -179,7 +195,7 @@ impl World {
         let guard = reader.pin();
         let before = pinned_keys(&guard);
         for _ in 0..events {
-            self.step()?;
+            self.step_aside()?;
         }
         let after = pinned_keys(&guard);
         if let (Ok(before), Ok(after)) = (&before, &after)

@@ -1,0 +1,161 @@
+//! What consensus must never do, looked at after every event, from outside: `study/raft.md`'s invariants as far as
+//! terms, indexes and messages show them. That equal entries had equal effects is for the dumps to show.
+
+use std::collections::BTreeMap;
+
+use engine::replica::peer::Message;
+use raft::{AppendOutcome, LogIndex, MemberId, Payload, Raft, Term};
+
+/// What is known of one node, over all its lives.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    term: Term,
+    commit: LogIndex,
+    applied: LogIndex,
+    leads: bool,
+    /// Whom it promised its vote, by term.
+    votes: BTreeMap<Term, MemberId>,
+}
+
+/// What was seen.
+#[derive(Clone, Debug, Default)]
+pub struct Consensus {
+    nodes: BTreeMap<usize, Known>,
+    leaders: BTreeMap<Term, usize>,
+    /// Terms of committed entries, from index 1 on; 0 for one that nobody could show any more.
+    committed: Vec<Term>,
+    /// Entries that were acknowledged to a leader, by node: the highest index, and the leader's term.
+    acked: BTreeMap<usize, (Term, LogIndex)>,
+}
+
+impl Consensus {
+    /// How many leaders there were.
+    pub fn leaders(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// A node was opened. Errors: it forgot what it must not.
+    pub fn opened(&mut self, node: usize, raft: &Raft) -> Result<(), String> {
+        let known = self.nodes.entry(node).or_default();
+        if raft.term() < known.term && !raft.is_recovering() {
+            // Only what it told others binds it.
+            let told = known.votes.last_key_value().map_or(Term(0), |(term, _)| *term);
+            if raft.term() < told {
+                return Err(format!("node {node} forgot its vote in term {told}: it is in {}", raft.term()));
+            }
+        }
+        if let Some((term, index)) = self.acked.get(&node)
+            && !raft.is_recovering()
+            && raft.term() == *term
+            && raft.last_index() < *index
+        {
+            return Err(format!(
+                "node {node} acknowledged {index} in term {term} and came back with {}",
+                raft.last_index()
+            ));
+        }
+        // What is known of the commit index is a hint on disk, and may lag.
+        (known.term, known.commit, known.applied) = (raft.term(), raft.commit_index(), raft.applied_index());
+        known.leads = false;
+        Ok(())
+    }
+
+    /// A node sent a message. Errors: it broke an earlier promise.
+    pub fn sent(&mut self, node: usize, message: &Message) -> Result<(), String> {
+        let Message::Raft(message) = message else { return Ok(()) };
+        match message.payload {
+            Payload::VoteReply { granted: true, .. } => self.promised(node, message.term, message.to),
+            Payload::Vote { .. } => self.promised(node, message.term, message.from),
+            Payload::AppendReply { outcome: AppendOutcome::Matched { index }, .. } => {
+                let acked = self.acked.entry(node).or_default();
+                *acked = if acked.0 < message.term {
+                    (message.term, index)
+                } else {
+                    (acked.0, acked.1.max(index))
+                };
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn promised(&mut self, node: usize, term: Term, to: MemberId) -> Result<(), String> {
+        let votes = &mut self.nodes.entry(node).or_default().votes;
+        match *votes.entry(term).or_insert(to) {
+            before if before == to => Ok(()),
+            before => Err(format!("node {node} voted for {before} and for {to} in term {term}")),
+        }
+    }
+
+    /// After each event at a node.
+    pub fn check(&mut self, node: usize, raft: &Raft) -> Result<(), String> {
+        let known = self.nodes.entry(node).or_default();
+        let now = (raft.term(), raft.commit_index(), raft.applied_index());
+        if now.0 < known.term || now.1 < known.commit || now.2 < known.applied {
+            return Err(format!("node {node} went back from {known:?} to {now:?}"));
+        }
+        if now.2 > now.1 || now.1 > raft.last_index() {
+            return Err(format!(
+                "node {node} applied {}, committed {}, has {}",
+                now.2,
+                now.1,
+                raft.last_index()
+            ));
+        }
+        let begins = raft.is_leader() && !known.leads;
+        let unchanged = (known.term, known.commit) == (now.0, now.1) && !begins;
+        (known.term, known.commit, known.applied) = now;
+        known.leads = raft.is_leader();
+        if unchanged {
+            return Ok(());
+        }
+        if begins {
+            self.begins(node, raft)?;
+        }
+        self.committed(node, raft)
+    }
+
+    /// One leader a term, and it has all that is committed.
+    fn begins(&mut self, node: usize, raft: &Raft) -> Result<(), String> {
+        let term = raft.term();
+        match *self.leaders.entry(term).or_insert(node) {
+            before if before != node => {
+                return Err(format!("nodes {before} and {node} both led term {term}"));
+            }
+            _ => {}
+        }
+        if (raft.last_index().0 as usize) < self.committed.len() {
+            return Err(format!(
+                "node {node} leads term {term} with entries up to {}; {} are committed",
+                raft.last_index(),
+                self.committed.len()
+            ));
+        }
+        for index in raft.first_index().0..=self.committed.len() as u64 {
+            self.compare(node, raft, LogIndex(index))?;
+        }
+        Ok(())
+    }
+
+    /// Whatever two nodes hold committed is the same.
+    fn committed(&mut self, node: usize, raft: &Raft) -> Result<(), String> {
+        let commit = raft.commit_index().0;
+        for index in self.committed.len() as u64 + 1..=commit {
+            self.committed.push(raft.term_at(LogIndex(index)).unwrap_or_default());
+        }
+        self.compare(node, raft, LogIndex(commit))
+    }
+
+    fn compare(&self, node: usize, raft: &Raft, index: LogIndex) -> Result<(), String> {
+        let Some(&committed) = (index.0 as usize).checked_sub(1).and_then(|nth| self.committed.get(nth))
+        else {
+            return Ok(());
+        };
+        match raft.term_at(index) {
+            Some(term) if committed != Term(0) && term != committed => Err(format!(
+                "node {node} has entry {index} of term {term}; the one of term {committed} is committed"
+            )),
+            _ => Ok(()),
+        }
+    }
+}

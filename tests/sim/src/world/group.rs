@@ -1,0 +1,117 @@
+//! Several members: their messages, what befalls the machines, and the peace in which all must come to agree.
+
+use std::time::Duration;
+
+use super::{Event, Stop, World};
+use crate::network::Weather;
+
+/// In peace all members agree within this time: some elections, and every deadline of a request.
+const PEACE_MAX: Duration = Duration::from_secs(60);
+
+impl World {
+    /// Puts what the node has to say on the network.
+    pub(super) fn post(&mut self) -> Result<(), Stop> {
+        while let Some(message) = self.member().replica.poll_message() {
+            self.consensus.sent(self.at, &message).map_err(Stop::Violation)?;
+            self.trace.note(format_args!("{} node {} says {message:?}\n", self.now.as_micros(), self.at));
+            let Some(to) = self.nodes.iter().position(|node| node.id == message.to()) else { continue };
+            for (number, after) in self.network.post(&mut self.pcg, self.now, self.at, to, message) {
+                self.schedule(after, Event::Mail(number));
+            }
+        }
+        Ok(())
+    }
+
+    /// A message arrives; false if nobody is there.
+    pub(super) fn deliver(&mut self, number: u64) -> bool {
+        let Some(message) = self.network.arrive(number) else { return false };
+        if !self.is_running() {
+            return false;
+        }
+        let now = self.now();
+        // What is refused is the network's doing.
+        let _ = self.member().replica.step(now, message);
+        true
+    }
+
+    /// The node stands still for so long, as if it were stopped by a signal.
+    pub fn pause(&mut self, time: Duration) {
+        self.nodes[self.at].paused_until = self.now + time;
+    }
+
+    /// The node that leads the newest term, if any says so.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |n: &usize| self.nodes[*n].member.as_ref().is_some_and(|m| m.replica.raft().is_leader());
+        let term = |n: &usize| self.nodes[*n].member.as_ref().map(|member| member.replica.raft().term());
+        (0..self.nodes.len()).filter(leads).max_by_key(term)
+    }
+
+    /// Nothing goes wrong any more: the network is mended and every member runs.
+    pub fn make_peace(&mut self) -> Result<(), Stop> {
+        self.network.mend();
+        self.network.weather = Weather::fair();
+        for node in 0..self.nodes.len() {
+            self.stand_at(node);
+            self.nodes[node].paused_until = Duration::ZERO;
+            if !self.is_running() {
+                self.open()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Events until all members have applied the same, nothing is under way and all calls are ended.
+    pub fn agree(&mut self) -> Result<(), Stop> {
+        let until = self.now + PEACE_MAX;
+        loop {
+            if self.is_quiet() && self.is_agreed() {
+                return Ok(());
+            }
+            if self.now > until {
+                let state = |node: &super::Node| {
+                    node.member.as_ref().map(|member| {
+                        let raft = member.replica.raft();
+                        (
+                            raft.role(),
+                            raft.term(),
+                            raft.commit_index(),
+                            raft.applied_index(),
+                            raft.last_index(),
+                        )
+                    })
+                };
+                let states: Vec<_> = self.nodes.iter().map(state).collect();
+                return Err(Stop::Violation(format!("no agreement in {PEACE_MAX:?} of peace: {states:?}")));
+            }
+            if !self.step()? {
+                return Err(Stop::Violation("no agreement, and nothing is under way".into()));
+            }
+        }
+    }
+
+    fn is_agreed(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let leader = self.nodes[leader].member.as_ref().expect("it leads").replica.raft();
+        let agrees = |node: &super::Node| {
+            node.member.as_ref().is_some_and(|member| {
+                let raft = member.replica.raft();
+                raft.term() == leader.term()
+                    && raft.last_index() == leader.last_index()
+                    && member.replica.published().index == leader.last_index().0
+                    && !raft.is_recovering()
+                    && !member.replica.has_more()
+            })
+        };
+        self.nodes.iter().all(agrees)
+    }
+
+    /// In peace: what every member stores, and whether it is the same, and right.
+    pub fn inspect_all(&mut self) -> Result<(), Stop> {
+        self.agree()?;
+        for node in 0..self.nodes.len() {
+            self.stand_at(node);
+            self.inspect_node(node == 0)?;
+        }
+        Ok(())
+    }
+}
