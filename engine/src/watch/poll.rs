@@ -1,7 +1,7 @@
 //! What a stream tells next: the notes in its queue, and in turn with them what its watchers find that are behind.
 
 use super::keys::Keys;
-use super::search::{self, Events, Search};
+use super::search::{self, Events, Gaps, Search};
 use super::stream::Item;
 use super::watcher::{Found, State, Watcher};
 use super::{Refusal, StreamId, Watchers};
@@ -241,7 +241,7 @@ impl Watchers {
         let (keys, filter) = (self.index.keys(watcher.member), watcher.options.filter);
         let State::Behind(behind) = &mut watcher.state else { unreachable!("only such watchers advance") };
         loop {
-            match search::next(view, keys, filter, at, limit, budget)? {
+            match search::next(view, keys, filter, (at, limit), Gaps::Passed, budget)? {
                 Search::Found(record) => {
                     let main = record.main();
                     let is_new = behind.found.is_none_or(|found| found.newest < main);
@@ -263,6 +263,7 @@ impl Watchers {
                     return Ok(Step::More);
                 }
                 Search::End => break,
+                Search::Gap => unreachable!("gaps are passed"),
             }
             behind.at = Some(at);
             if budget.0 == 0 {

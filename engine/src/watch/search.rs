@@ -24,6 +24,17 @@ pub enum Search<'a> {
     Stopped(Seq),
     /// There is none.
     End,
+    /// A record that must be there is not.
+    Gap,
+}
+
+/// What it means that a record is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gaps {
+    /// It was reclaimed before anybody waited who may still be told of it.
+    Passed,
+    /// All of these were there when they were named: something is lost.
+    Lost,
 }
 
 /// Looks for the first record of `keys` that `filter` keeps, from `at` on, up to `limit`.
@@ -31,18 +42,19 @@ pub fn next<'a, R: ReadPages>(
     view: &View<'a, R>,
     keys: &Keys,
     filter: Filter,
-    at: Seq,
-    limit: Seq,
+    (at, limit): (Seq, Seq),
+    gaps: Gaps,
     budget: &mut Budget,
 ) -> Result<Search<'a>, Cold> {
     let mut at = at;
     while at <= limit {
         let found = match keys {
-            Keys::One(key) => match next_of_key(view, key, at, budget)? {
-                Some(record) if record.seq() <= limit => record,
-                _ => return Ok(Search::End),
+            Keys::One(key) => match next_of_key(view, key, at, gaps, budget)? {
+                Search::Found(record) if record.seq() > limit => return Ok(Search::End),
+                Search::Found(record) => record,
+                other => return Ok(other),
             },
-            Keys::Range(..) => match next_in_range(view.history, keys, at, limit, budget)? {
+            Keys::Range(..) => match next_in_range(view.history, keys, (at, limit), gaps, budget)? {
                 Search::Found(record) => record,
                 other => return Ok(other),
             },
@@ -63,30 +75,40 @@ fn next_of_key<'a, R: ReadPages>(
     view: &View<'a, R>,
     key: &[u8],
     at: Seq,
+    gaps: Gaps,
     budget: &mut Budget,
-) -> Result<Option<Record<'a>>, Cold> {
-    let Some(newest) = view.index.get(key)?.filter(|newest| newest.seq >= at) else { return Ok(None) };
-    let mut found = view.history.record(newest.seq)?;
-    while let Some(record) = found {
+) -> Result<Search<'a>, Cold> {
+    let missing = match gaps {
+        Gaps::Passed => Search::End,
+        Gaps::Lost => Search::Gap,
+    };
+    // Of a deleted key reclaim may have taken the tombstone, and then all of its versions.
+    let Some(newest) = view.index.get(key)? else { return Ok(missing) };
+    if newest.seq < at {
+        return Ok(Search::End);
+    }
+    let Some(mut found) = view.history.record(newest.seq)? else { return Ok(missing) };
+    loop {
         budget.spend();
-        let older = match (record.jump(), record.prev()) {
+        let older = match (found.jump(), found.prev()) {
             (Some(jump), _) if jump >= at => jump,
             (_, Some(prev)) if prev >= at => prev,
             _ => break,
         };
         match view.history.record(older)? {
+            Some(record) => found = record,
+            None if gaps == Gaps::Lost => return Ok(Search::Gap),
             None => break,
-            older => found = older,
         }
     }
-    Ok(found)
+    Ok(Search::Found(found))
 }
 
 fn next_in_range<'a>(
     history: &'a History,
     keys: &Keys,
-    at: Seq,
-    limit: Seq,
+    (at, limit): (Seq, Seq),
+    gaps: Gaps,
     budget: &mut Budget,
 ) -> Result<Search<'a>, Cold> {
     for seq in (at.0..=limit.0).map(Seq) {
@@ -98,7 +120,7 @@ fn next_in_range<'a>(
             Err(_) if seq > at => return Ok(Search::Stopped(seq)),
             Err(cold) => return Err(cold),
             Ok(Some(record)) if keys.contain(record.key()) => return Ok(Search::Found(record)),
-            // What is not there was reclaimed: nobody who may still be told of it was waiting.
+            Ok(None) if gaps == Gaps::Lost => return Ok(Search::Gap),
             Ok(_) => {}
         }
     }
@@ -157,10 +179,10 @@ impl Events {
                 None => return Ok(Next::Lost),
                 Some(record) => record,
             },
-            Some(keys) => match search(view, keys, self.filter, self.at, self.last, budget)? {
+            Some(keys) => match search(view, keys, self.filter, (self.at, self.last), Gaps::Lost, budget)? {
                 Search::Found(record) => record,
                 // The last event was there when it was named.
-                Search::End => return Ok(Next::Lost),
+                Search::End | Search::Gap => return Ok(Next::Lost),
                 Search::Stopped(at) => {
                     self.at = at;
                     return Ok(Next::More);

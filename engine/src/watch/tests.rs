@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::apply::tests::world::World;
+use crate::mvcc::reclaim::Spend;
 use crate::request::{Compact, DeleteRange, Op, Put, Txn, Write};
 
 /// One change.
@@ -380,4 +381,59 @@ fn a_watcher_that_begins_behind_what_is_matched_is_not_told_of_what_is_before_it
 #[test]
 fn enough_is_told_that_the_model_means_something() {
     assert!(run(1, 4000, config(5, 3)) > 1000);
+}
+
+#[test]
+fn a_batch_whose_records_were_reclaimed_is_lost_and_none_of_its_events_passed_over() {
+    // A client that took a batch and stalls for longer than the history waits. The simulator found it: cluster 12.
+    for keys in [KeyRange::new(b"a", b"z"), KeyRange::new(b"k", b"")] {
+        let mut world = World::with_chunks(1, 20, usize::MAX, 1 << 20, 4096);
+        let value = [b'v'; 200];
+        for _ in 0..100 {
+            world.run(&Write::Put(Put { key: b"k", value: &value, ..Put::default() })).unwrap();
+        }
+        #[allow(clippy::disallowed_methods, reason = "an origin; only differences count")]
+        let mut watchers = Watchers::new(config(1000, 1000));
+        let now = Instant::now();
+        let id = watchers.open(now, 0);
+        watchers.on_published(now, &world.store.view(), &mut Budget(u32::MAX)).unwrap();
+        let options =
+            Options { filter: Filter::default(), prev_kv: false, fragment: false, progress_notify: false };
+        watchers.create(id, &Create { keys, start: 2, id: 0, options }, &world.store.view());
+        let batch = loop {
+            match watchers.poll(id, &world.store.view(), &mut Budget(u32::MAX)).unwrap() {
+                Poll::Message(Message::Events(batch)) => break batch,
+                Poll::Idle => panic!("events are there"),
+                _ => {}
+            }
+        };
+        let mut told = |world: &World| {
+            let (mut events, mut told) = (batch.events.clone(), 0);
+            loop {
+                match events.next(&world.store.view(), &mut Budget(u32::MAX)).unwrap() {
+                    Next::Event(event) => {
+                        told += 1;
+                        assert_eq!(event.record.main(), Revision(1 + told), "one after the other");
+                    }
+                    Next::More => {}
+                    Next::End => break Ok(told),
+                    Next::Lost => break Err(told),
+                }
+            }
+        };
+        assert_eq!(told(&world), Ok(100));
+        let floor = Revision(101);
+        world.run(&Write::Compact(Compact { revision: floor.0, physical: false })).unwrap();
+        world.publish();
+        let mut reclaim = || match world.store.reclaim(floor, &mut Spend { steps: 100, bytes: 1 << 20 }) {
+            Ok(more) => more,
+            Err(cold) => {
+                world.warm(cold);
+                true
+            }
+        };
+        while reclaim() {}
+        world.publish();
+        assert!(told(&world).is_err(), "records of the batch are gone");
+    }
 }

@@ -62,7 +62,8 @@ impl Watching {
             progress_interval: Duration::from_millis(1 + pcg.below(20)),
             queue_max: 1 + pcg.below(12) as usize,
             batch_revisions_max: 1 + pcg.below(5) as u32,
-            lag: watch::Limits::default(),
+            // A stretch of simulated time is longer than a real client may stall.
+            lag: watch::Limits { time_max: Duration::from_secs(3600), ..watch::Limits::default() },
         };
         Watching { pcg, clients: vec![Client { reads: true, ..Client::default() }; STREAMS], config }
     }
