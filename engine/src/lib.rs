@@ -49,6 +49,9 @@ pub mod watch;
 // The store as a file that etcd's tools accept.
 pub mod snapshot;
 
+// A member's state for another.
+pub mod transfer;
+
 // One member, without input or output.
 pub mod replica;
 

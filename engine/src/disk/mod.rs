@@ -58,6 +58,8 @@ pub enum FileName {
     Index,
     /// Nothing but space, for when there is no other.
     Reserve,
+    /// Another member's state on its way here.
+    Incoming,
 }
 
 impl FileName {
@@ -72,6 +74,7 @@ impl FileName {
             FileName::History(n) => format!("history/{n:016x}.seg").into(),
             FileName::Index => "index.db".into(),
             FileName::Reserve => "reserve".into(),
+            FileName::Incoming => "incoming".into(),
         }
     }
 
@@ -81,6 +84,7 @@ impl FileName {
         match text {
             "index.db" => return Some(FileName::Index),
             "reserve" => return Some(FileName::Reserve),
+            "incoming" => return Some(FileName::Incoming),
             _ => {}
         }
         let number = |stem: &str| {
@@ -208,6 +212,8 @@ pub enum Owner {
     Index,
     /// Space kept for when there is no other.
     Reserve,
+    /// Another member's state on its way here.
+    Incoming,
 }
 
 /// Names one outstanding operation.
@@ -298,6 +304,7 @@ mod tests {
             FileName::History(u64::MAX),
             FileName::Index,
             FileName::Reserve,
+            FileName::Incoming,
         ] {
             assert_eq!(FileName::parse(&name.path()), Some(name));
         }

@@ -101,7 +101,7 @@ pub use arena::{Prefault, Prefaulted};
 pub use checkpoint::Checkpoint;
 pub use epoch::{TAG_WORDS, Tag, Version};
 pub use load::{Load, Loader, Populate, Populated, Wanted};
-pub use open::{Opened, open};
+pub use open::{Opened, open, open_anew};
 pub use reader::{Guard, Reader};
 pub use space::Locator;
 pub use writer::{Usage, Walk, Writer};

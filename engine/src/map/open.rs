@@ -45,6 +45,29 @@ pub fn open(
     mapping: Option<&dyn Fn() -> std::io::Result<File>>,
     limits: Limits,
 ) -> Result<Opened, MapError> {
+    open_for(disk, mapping, limits, Purpose::GoOn)
+}
+
+/// Opens the index to put another tree in the place of the one that is there: the writer begins without a tree, and
+/// all pages of the checkpoints are kept until others are durable.
+///
+/// Waits for the disk. Errors as [`open`].
+pub fn open_anew(disk: &mut dyn Disk, limits: Limits) -> Result<Opened, MapError> {
+    open_for(disk, None, limits, Purpose::BeginAnew)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    GoOn,
+    BeginAnew,
+}
+
+fn open_for(
+    disk: &mut dyn Disk,
+    mapping: Option<&dyn Fn() -> std::io::Result<File>>,
+    limits: Limits,
+    purpose: Purpose,
+) -> Result<Opened, MapError> {
     let file_len = find_or_create(disk)?;
     let (newest, older, passed_over) = choose(disk, file_len)?;
     // What was read may be in the page cache only: the process ended after a write and before its sync. Or the sync
@@ -63,12 +86,19 @@ pub fn open(
         return Err(MapError::TooLarge { page_count, page_count_max: limits.page_count_max });
     }
     let Meta { generation, version, root, payload, bitmap_pages, .. } = newest.meta;
-    let version = Version { number: version, root, tag: [0; TAG_WORDS] };
     let mut live = newest.in_use.clone();
     for slot in (0..FIRST_PAGE).chain(bitmap_pages.iter().map(|no| no.0)) {
         live.clear(slot);
     }
-    let mut slots = Slots::new(limits.page_count_max, generation, live, bitmap_pages, page_count);
+    let (root, live, kept) = match purpose {
+        Purpose::GoOn => (root, live, bitmap_pages),
+        Purpose::BeginAnew => {
+            let kept = live.iter().map(PageNo).chain(bitmap_pages).collect();
+            (None, Bitmap::default(), kept)
+        }
+    };
+    let version = Version { number: version, root, tag: [0; TAG_WORDS] };
+    let mut slots = Slots::new(limits.page_count_max, generation, live, kept, page_count);
     if let Some(older) = older {
         let only_there = older.in_use.iter().filter(|no| !newest.in_use.get(*no)).map(PageNo).collect();
         slots.hold_for_older(older.meta.generation, only_there);

@@ -193,6 +193,10 @@ impl Replica {
         self.store.history_mut().on_checkpoint_durable();
         self.checkpoints.durable = job.applied;
         self.checkpoints.step = Step::Idle;
+        if self.transfers.is_installing() {
+            // Raft's log begins behind the other member's state.
+            return Ok(());
+        }
         self.wal.release(job.applied.index);
         self.raft.compact(LogIndex(job.applied.index));
         Ok(())

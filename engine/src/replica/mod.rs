@@ -51,6 +51,9 @@ mod lease;
 // Leases at a member that does not lead.
 mod renewals;
 
+// State for members that are too far behind, and from a leader.
+mod transfers;
+
 // What compaction made dead is given back.
 mod reclaim;
 
@@ -88,6 +91,7 @@ use read::Reads;
 use reclaim::Reclaiming;
 use renewals::Renewals;
 use space::Reserve;
+use transfers::Transfers;
 
 pub use checkpoint::CheckpointJob;
 pub use read::ReadStart;
@@ -277,6 +281,7 @@ pub struct Replica {
     lessor: Lessor,
     lease_ids: LeaseIds,
     renewals: Renewals,
+    transfers: Transfers,
     checkpoints: Checkpoints,
     reclaiming: Reclaiming,
     reserve: Reserve,
@@ -318,6 +323,12 @@ impl Replica {
 
     /// Moves everything on that can move: call it after any input.
     pub fn turn(&mut self, now: Instant) -> Result<(), Fatal> {
+        if self.transfers.is_installing() {
+            // Only the log and what the others say matter until this member is opened again.
+            self.pump_raft();
+            self.follow_leadership(now);
+            return self.pump_transfers(now);
+        }
         self.reclaim(now)?;
         self.revoke_expired(now);
         self.propose_batch();
@@ -329,7 +340,7 @@ impl Replica {
         self.pump_raft();
         self.release_reads();
         self.follow_leadership(now);
-        Ok(())
+        self.pump_transfers(now)
     }
 
     /// Carries raft's outputs to where they go.
@@ -352,7 +363,6 @@ impl Replica {
     fn log(&mut self, append: raft::Append) {
         let position = append.position.0;
         assert!(append.position >= self.pushed, "append {:?} after {:?}", append.position, self.pushed);
-        assert!(append.snapshot.is_none(), "snapshots are not sent yet");
         let hard_state = wal::HardState {
             term: append.hard_state.term.0,
             vote: append.hard_state.vote.map(|member| member.0),
@@ -364,6 +374,11 @@ impl Replica {
             self.logged = promise;
         } else {
             self.wal.note_commit(hard_state.commit);
+        }
+        if let Some(snapshot) = &append.snapshot {
+            let mark = EntryId { index: snapshot.index.0, term: snapshot.term.0 };
+            self.wal.push_snapshot_mark(position, mark);
+            self.transfers.marked(append.position);
         }
         if let Some(from) = append.truncate_from {
             let keep = from.prev();
@@ -389,6 +404,12 @@ impl Replica {
             return Some(Work::Disk(token, op));
         }
         self.proposals.were_made = false;
+        if let Some((token, op)) = self.transfers.poll() {
+            return Some(Work::Disk(token, op));
+        }
+        if self.transfers.is_installing() {
+            return None;
+        }
         if let Some((token, op)) = self.reserve.poll() {
             return Some(Work::Disk(token, op));
         }
@@ -432,7 +453,8 @@ impl Replica {
         match token.owner {
             Owner::Log => {
                 self.wal.on_completed(token, outcome).map_err(Fatal::Log)?;
-                self.raft.persisted(LogPosition(self.wal.durable()));
+                let durable = LogPosition(self.wal.durable());
+                self.raft.persisted(self.transfers.counted(durable));
                 return Ok(());
             }
             Owner::History => {
@@ -447,6 +469,7 @@ impl Replica {
             }
             Owner::Checkpoint => unreachable!("checkpoints come back whole"),
             Owner::Reserve => self.on_reserve(outcome)?,
+            Owner::Incoming => self.on_incoming(outcome)?,
         }
         Ok(())
     }
@@ -457,6 +480,7 @@ impl Replica {
         self.applies.warmed();
         self.hashing.warmed();
         self.reclaiming.warmed();
+        self.transfers.warmed();
     }
 
     /// Pages were brought in: whoever found one cold looks again.
@@ -465,6 +489,7 @@ impl Replica {
         self.applies.warmed();
         self.hashing.warmed();
         self.reclaiming.warmed();
+        self.transfers.warmed();
     }
 
     /// Memory was faulted in.

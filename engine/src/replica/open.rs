@@ -21,6 +21,7 @@ use super::proposals::Proposals;
 use super::read::Reads;
 use super::renewals::Renewals;
 use super::space::Reserve;
+use super::transfers::Transfers;
 use super::{Config, Replica};
 use crate::disk::{Disk, FileName};
 use crate::lease::ids::LeaseIds;
@@ -34,6 +35,7 @@ use crate::mvcc::reclaim::{self, Reclaim, Saved};
 use crate::mvcc::store::{self, State, Store};
 use crate::request::AlarmKind;
 use crate::seeded::{self, Bug};
+use crate::transfer::install;
 use crate::types::LeaseId;
 use crate::wal::recover::{RecoverError, Standing, Voters};
 use crate::wal::{self, EntryId, Recovered};
@@ -51,6 +53,8 @@ pub enum Error {
     Mismatch(String),
     /// What the log says contradicts itself.
     Raft(RestoreError),
+    /// The state that another member sent.
+    Transfer(install::Error),
 }
 
 impl std::fmt::Display for Error {
@@ -60,6 +64,7 @@ impl std::fmt::Display for Error {
             Error::Index(error) => error.fmt(f),
             Error::History(error) => error.fmt(f),
             Error::Mismatch(what) => f.write_str(what),
+            Error::Transfer(error) => error.fmt(f),
             Error::Raft(error) => write!(f, "the log contradicts itself: {error:?}"),
         }
     }
@@ -91,6 +96,8 @@ pub fn open(
     now: Instant,
 ) -> Result<Opened, Error> {
     let mut warnings = Vec::new();
+    let installed = install::install(disk, config.history, config.map).map_err(Error::Transfer)?;
+    warnings.extend(installed.map(|index| format!("the leader's state up to entry {index} was installed")));
     let opened = map::open(disk, mapping, config.map).map_err(Error::Index)?;
     warnings.extend(opened.passed_over.as_ref().map(|error| format!("an older checkpoint is used: {error}")));
     let found = match opened.generation {
@@ -132,6 +139,7 @@ pub fn open(
         lessor: super::lease::lessor(&config, leases, now),
         lease_ids: LeaseIds::new(config.member, nonce),
         renewals: Renewals::new(nonce),
+        transfers: Transfers::new(nonce),
         checkpoints: Checkpoints::new(applied),
         reclaiming: Default::default(),
         reserve: Reserve::new(config.reserve_bytes, has_reserve),

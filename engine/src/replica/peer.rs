@@ -4,10 +4,11 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use raft::StepError;
 
 use super::Replica;
-use crate::types::LeaseId;
+use crate::types::{LeaseId, Seq};
 
 /// A message between two replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,31 @@ pub enum Message {
         /// What.
         body: LeaseBody,
     },
+    /// The leader's state, for a member whose log is too far behind.
+    Transfer {
+        /// The sender.
+        from: u64,
+        /// The receiver.
+        to: u64,
+        /// The leader's number of the transfer.
+        number: u64,
+        /// What.
+        body: TransferBody,
+    },
+}
+
+/// What a message of a transfer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferBody {
+    /// Part of the state.
+    Piece {
+        /// What raft is to be told when all has arrived.
+        meta: raft::Message,
+        /// An encoded [`Piece`](crate::transfer::Piece).
+        bytes: Bytes,
+    },
+    /// Everything before this record has arrived; 0: not even the head.
+    Taken(Seq),
 }
 
 /// What a message about a lease says.
@@ -55,7 +81,7 @@ impl Message {
     pub fn from(&self) -> u64 {
         match self {
             Message::Raft(message) => message.from.0,
-            Message::Lease { from, .. } => *from,
+            Message::Lease { from, .. } | Message::Transfer { from, .. } => *from,
         }
     }
 
@@ -63,7 +89,7 @@ impl Message {
     pub fn to(&self) -> u64 {
         match self {
             Message::Raft(message) => message.to.0,
-            Message::Lease { to, .. } => *to,
+            Message::Lease { to, .. } | Message::Transfer { to, .. } => *to,
         }
     }
 
@@ -72,6 +98,7 @@ impl Message {
         match self {
             Message::Raft(message) => message.payload.is_urgent(),
             Message::Lease { .. } => true,
+            Message::Transfer { .. } => false,
         }
     }
 }
@@ -94,11 +121,22 @@ impl Replica {
                 }
                 Ok(())
             }
+            Message::Transfer { from, to, number, body } => {
+                if to != self.config.member || from == to {
+                    return Err(StepError::Misdelivered);
+                }
+                match body {
+                    TransferBody::Piece { meta, bytes } => self.on_piece(from, number, meta, &bytes),
+                    TransferBody::Taken(next) => self.on_taken(now, from, number, next),
+                }
+                Ok(())
+            }
         }
     }
 
     /// The next message for another member; drain it after every turn. Urgent ones come first.
     pub fn poll_message(&mut self) -> Option<Message> {
-        self.renewals.poll_message().or_else(|| self.raft.poll_message().map(Message::Raft))
+        let urgent = self.renewals.poll_message().or_else(|| self.raft.poll_message().map(Message::Raft));
+        urgent.or_else(|| self.transfers.poll_message())
     }
 }

@@ -103,7 +103,8 @@ impl Replica {
         let compacted = self.store.published().1.compacted;
         let pin = self.reclaiming.pin.filter(|_| !seeded::is(Bug::IgnorePins));
         // What a compaction leaves its hash of is kept until it has.
-        compacted.min(self.hashed_up_to()).min(pin.unwrap_or(compacted))
+        let sent = self.transfers.oldest().unwrap_or(compacted);
+        compacted.min(self.hashed_up_to()).min(pin.unwrap_or(compacted)).min(sent)
     }
 
     /// Whether everything that compaction up to `revision` made dead was given back: pages, records and files.

@@ -120,7 +120,7 @@ impl Survey {
             match file {
                 FileName::Log(number) => survey.segments.push((number, len)),
                 FileName::LogSpare(number) => survey.spares.push(Spare { number, len }),
-                FileName::History(_) | FileName::Index | FileName::Reserve => {}
+                FileName::History(_) | FileName::Index | FileName::Reserve | FileName::Incoming => {}
             }
         }
         survey.segments.sort_unstable();

@@ -499,6 +499,11 @@ impl World {
         let World { consensus, nodes, at, .. } = self;
         let raft = nodes[*at].member.as_ref().expect("the process runs").replica.raft();
         consensus.check(*at, raft).map_err(Stop::Violation)?;
+        if self.replica().wants_reopening() {
+            self.nodes[self.at].disk.kill(&mut self.pcg);
+            self.die("is opened again");
+            return self.open();
+        }
         if self.member().replica.has_more() && !self.member().turning {
             self.member().turning = true;
             self.schedule_inside(Duration::from_micros(5), Inside::Turn);

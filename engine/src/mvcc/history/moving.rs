@@ -246,6 +246,38 @@ impl History {
         info
     }
 
+    /// A history to be filled with [`History::import`]; files up to `newest` are not its own.
+    pub fn begin_import(config: super::Config, newest: u64) -> History {
+        History { segment: newest + 1, next_segment: newest + 2, ..History::new(config) }
+    }
+
+    /// Adds a chunk of another member's records, behind those that are there, and queues its write.
+    pub fn import(&mut self, packed: Packed) {
+        let region = packed.region() as u64;
+        let records = packed.records();
+        self.place(region);
+        let (bytes, table) = packed.finish();
+        let bytes = Bytes::from(bytes);
+        let (last_seq, last_main, _) = table.row(table.len() - 1).expect("a chunk has records");
+        let info = ChunkInfo {
+            first_seq: table.first_seq(),
+            last_seq,
+            first_main: table.first_main(),
+            last_main,
+            segment: self.segment,
+            offset: self.offset,
+            region: region as u32,
+            records,
+            dead: 0,
+        };
+        assert!(info.first_seq > self.last_seq, "chunk {info:?} behind record {}", self.last_seq);
+        self.flush.write(self.segment, self.offset, bytes.clone(), Some(info.first_seq));
+        self.finished.push(Slot { info, table: Some(Arc::new(table)), bytes: Some(bytes), written: false });
+        self.list(info);
+        self.offset += region;
+        (self.last_seq, self.last_main) = (last_seq, last_main);
+    }
+
     fn place_moved(&mut self, begins: ChunkInfo, ends: ChunkInfo, packed: Packed) -> Slot {
         let (region, records) = (packed.region() as u64, packed.records());
         let fits = |place: &(u64, u64)| place.1 + region <= self.config.segment_bytes;

@@ -42,7 +42,7 @@ impl Zone {
             FileName::Log(_) => self == Zone::Log,
             FileName::History(_) => self == Zone::History,
             FileName::Index => matches!(self, Zone::Index | Zone::Meta),
-            FileName::LogSpare(_) | FileName::Reserve => false,
+            FileName::LogSpare(_) | FileName::Reserve | FileName::Incoming => false,
         }
     }
 }
