@@ -45,7 +45,10 @@ impl Replica {
         let leads = self.raft.is_leader() && self.applies.published().term == self.raft.term().0;
         match (leads, self.lessor.is_primary()) {
             (true, false) => self.become_primary(now),
-            (false, true) => self.lessor.demote(),
+            (false, true) => {
+                self.lessor.demote();
+                self.withdraw_revocations();
+            }
             _ => {}
         }
         self.pump_renewals(now);

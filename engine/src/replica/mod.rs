@@ -330,6 +330,8 @@ impl Replica {
             return self.pump_transfers(now);
         }
         self.reclaim(now)?;
+        // Before anything is proposed in its name: it may lead no more, or again.
+        self.follow_leadership(now);
         self.revoke_expired(now);
         self.propose_batch();
         self.pump_raft();

@@ -80,6 +80,16 @@ impl Proposals {
         (requests, ids)
     }
 
+    /// Forgets requests of `call` that are still in the batch. Returns how many.
+    fn withdraw(&mut self, call: CallId) -> usize {
+        let of_call = |id: &RequestId| self.waiting.get(id) == Some(&call);
+        let ids: Vec<RequestId> = self.ends.iter().map(|(_, id)| *id).filter(of_call).collect();
+        for id in &ids {
+            self.waiting.remove(id);
+        }
+        ids.len()
+    }
+
     /// Whether a request that waits was proposed.
     fn was_proposed(&self, id: RequestId) -> bool {
         self.ends.first().is_none_or(|(_, first)| id < *first)
@@ -137,6 +147,13 @@ impl Replica {
         };
         for id in &ids[admitted..] {
             self.answer(*id, Err(error));
+        }
+    }
+
+    /// This member decides no more when leases run out: what it was about to end, the next one may have given more time.
+    pub(super) fn withdraw_revocations(&mut self) {
+        for _ in 0..self.proposals.withdraw(CallId::LESSOR) {
+            self.lessor.on_revoke_answered(false);
         }
     }
 
