@@ -154,6 +154,11 @@ impl Progress {
         }
     }
 
+    /// The follower is recovering, and its log holds nothing of use beyond `index`, whatever it once acknowledged.
+    pub(crate) fn on_lost(&mut self, index: LogIndex) {
+        self.match_index = self.match_index.min(index);
+    }
+
     /// The follower answers a heartbeat. True once a tick: a lost append must not keep it waiting for ever,
     /// and heartbeats sent for reads are too many to look after each time.
     pub(crate) fn on_alive(&mut self) -> bool {
