@@ -269,10 +269,10 @@ impl Raft {
         let newest_round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&from).filter(|_| is_leader) else { return };
         progress.round_acked = progress.round_acked.max(round.min(newest_round));
-        // It lacks entries that may be on the way or lost, or it is recovering, which round zero tells before any
-        // append is answered, and may not hold what it once acknowledged: an append finds out.
+        // It lacks entries that may be on the way or lost, or it is recovering, as round zero tells, and may not hold
+        // what it once acknowledged: an append finds out.
         let lacks_entries = progress.match_index < last || progress.state == ProgressState::Probe;
-        let recovering = !progress.counting || round < progress.round_sent && round == ReadRound(0);
+        let recovering = !progress.counting || round == ReadRound(0);
         if progress.on_alive() && (lacks_entries || recovering) {
             self.send_append(from, true);
         }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft::{
-    Append, AppendOutcome, ConfChange, ConfState, Config, Entry, EntryKind, LogIndex, MemberId, Message, Payload,
-    ProgressState, Raft, ReadRound, ReadState, Role, SnapshotMeta, Status, Term,
+    Append, AppendOutcome, ConfChange, ConfState, Config, Entry, EntryKind, LogIndex, MemberId, Message,
+    Payload, ProgressState, Raft, ReadRound, ReadState, Role, SnapshotMeta, Status, Term,
 };
 
 use super::Disk;
@@ -86,7 +86,8 @@ impl Invariants {
         let matched = status.followers.iter().map(|peer| (peer.id, peer.match_index)).collect();
         let last = (status.last_index, raft.term_at(status.last_index).expect("the end of the log is known"));
         let (role, term) = (status.role, status.hard_state.term);
-        let seen = Seen { role, term, commit: status.hard_state.commit, applied: status.applied, last, matched };
+        let seen =
+            Seen { role, term, commit: status.hard_state.commit, applied: status.applied, last, matched };
         self.seen.insert(id, seen);
     }
 
@@ -140,7 +141,11 @@ impl Invariants {
         if seen.role != Role::Leader || seen.term != raft.term() || seen.commit == commit {
             return;
         }
-        assert_eq!(raft.term_at(commit), Some(raft.term()), "leader {id} counted {commit} of an earlier term");
+        assert_eq!(
+            raft.term_at(commit),
+            Some(raft.term()),
+            "leader {id} counted {commit} of an earlier term"
+        );
         let stores = |voter: &&MemberId| {
             if voter.0 == id {
                 disk.term(commit) == Some(raft.term())
@@ -189,7 +194,9 @@ impl Invariants {
     /// 19: unless it says that it is recovering, a member's log is at least as complete as any it promised to hold, in
     /// this life or an earlier one.
     fn keeps_promises(&self, id: u64, raft: &Raft, status: &Status) {
-        let Some(&(term, index)) = self.promised.get(&MemberId(id)).filter(|_| !status.recovering) else { return };
+        let Some(&(term, index)) = self.promised.get(&MemberId(id)).filter(|_| !status.recovering) else {
+            return;
+        };
         let log = (raft.term_at(status.last_index).expect("the end is known"), status.last_index);
         let superseded = self.committed.get(&index).is_some_and(|committed| *committed != term);
         let keeps = log >= (term, index) || superseded;
@@ -201,7 +208,10 @@ impl Invariants {
     pub fn on_write(&mut self, id: u64, raft: &Raft, disk: &Disk, write: &Append) {
         let prev = write.entries.first().and_then(|entry| raft.term_at(entry.index.prev()));
         self.note_entries(prev, &write.entries);
-        assert!(!raft.is_leader() || (write.truncate_from.is_none() && write.snapshot.is_none()), "{id}: {write:?}");
+        assert!(
+            !raft.is_leader() || (write.truncate_from.is_none() && write.snapshot.is_none()),
+            "{id}: {write:?}"
+        );
         if let Some(meta) = &write.snapshot {
             self.snapshot_is_sound(meta);
             assert!(raft.commit_index() >= meta.index && raft.first_index() > meta.index, "{id}: {meta:?}");
@@ -217,7 +227,8 @@ impl Invariants {
     fn note_entries(&mut self, mut prev_term: Option<Term>, entries: &[Entry]) {
         for entry in entries {
             let place = (entry.index, entry.term);
-            let known = self.entries.entry(place).or_insert_with(|| Known { entry: entry.clone(), prev_term });
+            let known =
+                self.entries.entry(place).or_insert_with(|| Known { entry: entry.clone(), prev_term });
             assert_eq!(&known.entry, entry, "two entries at {place:?}");
             let same = known.prev_term.is_none() || prev_term.is_none() || known.prev_term == prev_term;
             assert!(same, "two logs before {place:?}: {:?} and {prev_term:?}", known.prev_term);
@@ -295,7 +306,9 @@ impl Invariants {
                 assert!(given || durable.term > message.term, "{message:?} with only {durable:?} durable");
                 LogIndex(0)
             }
-            Payload::AppendReply { .. } | Payload::VoteReply { .. } | Payload::HeartbeatReply { .. } => LogIndex(0),
+            Payload::AppendReply { .. } | Payload::VoteReply { .. } | Payload::HeartbeatReply { .. } => {
+                LogIndex(0)
+            }
             _ => return,
         };
         assert!(durable.term >= message.term, "{message:?} in a term not durable");

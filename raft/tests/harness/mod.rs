@@ -466,10 +466,8 @@ impl Disk {
     /// This disk without the newest `count` writes: it may have promised all that was in them.
     fn damaged(mut self, count: usize) -> Self {
         let earlier = self.recovering.unwrap_or(Promise { term: Term(0), index: LogIndex(0) });
-        let promise = Promise {
-            term: self.hard_state.term.max(earlier.term),
-            index: self.last().max(earlier.index),
-        };
+        let promise =
+            Promise { term: self.hard_state.term.max(earlier.term), index: self.last().max(earlier.index) };
         let Some(before) = self.before.take() else { return Self { recovering: Some(promise), ..self } };
         self.recent.truncate(self.recent.len().saturating_sub(count));
         let mut disk = Self { starts: self.starts, ..*before };

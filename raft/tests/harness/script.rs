@@ -18,6 +18,7 @@
 //! | `deliver [from to]`, `drop [from to]` | messages on the wire, all or those of one link |
 //! | `repeat [from to]`, `reverse`, `keep-for-later [from to]`, `replay` | messages twice, backwards, and much later |
 //! | `settle`, `slow 1`, `fast 1` | everything until quiet, except what a slow disk would do |
+//! | `turn [times]` | one write each, then one delivery of what is on the wire |
 //! | `cut 1`, `heal [1]`, `block 1 2`, `unblock 1 2` | links of a member both ways; one link one way |
 //! | `restart 1`, `kill 1`, `start 1`, `compact 1 upto` | faults and upkeep |
 //! | `corrupt 1 2`, `checkpoint 1`, `unreachable 1 2` | damage to the newest writes; durable state; the driver's word |
@@ -31,7 +32,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use raft::{
-    ConfChange, ConfChangeOp, ConfState, Config, Entry, EntryKind, HardState, LogIndex, MemberId, Message, Role, Term,
+    ConfChange, ConfChangeOp, ConfState, Config, Entry, EntryKind, HardState, LogIndex, MemberId, Message,
+    Role, Term,
 };
 
 use super::{Cluster, Disk, trace};
@@ -89,7 +91,8 @@ impl Default for Stage {
 impl Stage {
     fn execute(&mut self, line: &str) {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let numbers = || words[1..].iter().map(|word| word.parse::<u64>().unwrap_or_else(|_| panic!("{line}")));
+        let numbers =
+            || words[1..].iter().map(|word| word.parse::<u64>().unwrap_or_else(|_| panic!("{line}")));
         let cluster = &mut self.cluster;
         match words[0] {
             "found" => {
@@ -125,6 +128,7 @@ impl Stage {
             }
             "unblock" => cluster.cut.retain(|cut| Some(*cut) != link(&words)),
             "settle" => cluster.settle(),
+            "turn" => (0..numbers().next().unwrap_or(1)).for_each(|_| turn(cluster)),
             "heal" if words.len() == 1 => cluster.heal(),
             "start" => {
                 let id = numbers().next().unwrap();
@@ -201,6 +205,17 @@ fn of_member(cluster: &mut Cluster, line: &str, words: &[&str]) {
         "compact" => cluster.raft(id).compact(LogIndex(number(2).expect("upto"))),
         _ => panic!("unknown command: {line}"),
     }
+}
+
+/// Every member writes and completes what it has, unless its disk is slow; then what is on the wire arrives.
+fn turn(cluster: &mut Cluster) {
+    for id in cluster.ids() {
+        if !cluster.nodes[&id].slow {
+            cluster.write(id);
+            while cluster.persist(id) {}
+        }
+    }
+    deliver(cluster, None, Cluster::deliver);
 }
 
 fn complain<T, E: std::fmt::Debug>(cluster: &mut Cluster, result: Result<T, E>) {
