@@ -26,13 +26,20 @@ pub struct Invariants {
     /// How far each member acknowledged, so that it counts, to the leader of a term.
     acked: BTreeMap<(Term, MemberId), LogIndex>,
     /// The most complete log each member ever promised to hold.
-    promised: BTreeMap<MemberId, (Term, LogIndex)>,
+    promised: BTreeMap<u64, Promised>,
     /// Members whose disk was damaged once: what a leader knows of them may shrink.
     damaged: BTreeSet<u64>,
     seen: BTreeMap<u64, Seen>,
     /// Appends sent to a follower being probed since it was last heard.
     probes: BTreeMap<(MemberId, MemberId), usize>,
     reads: BTreeMap<((u64, u64), ReadRound), LogIndex>,
+}
+
+/// The end of a log that was acknowledged, and in which term.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Promised {
+    last: (Term, LogIndex),
+    to_leader_of: Term,
 }
 
 /// An entry, and the term of the one before it where that was seen.
@@ -56,6 +63,8 @@ impl Invariants {
     pub fn on_start(&mut self, id: u64, raft: &Raft, disk: &Disk) {
         assert!(raft.term() >= disk.hard_state.term, "{id} starts in term {}", raft.term());
         assert!(raft.commit_index() >= disk.hard_state.commit && raft.commit_index() >= disk.applied);
+        let last_term = raft.term_at(raft.last_index()).expect("the end of the log is known");
+        self.keeps_promises(id, (last_term, raft.last_index()), disk.recovering.is_some());
         self.seen.remove(&id);
         self.probes.retain(|(from, _), _| from.0 != id);
     }
@@ -79,7 +88,6 @@ impl Invariants {
             self.changes_come_one_by_one(raft, &status);
             self.leader_is_bounded(raft, &status, config);
         }
-        self.keeps_promises(id, raft, &status);
         if raft.is_leader() && self.seen.get(&id).is_none_or(|seen| seen.role != Role::Leader) {
             self.probes.retain(|(from, _), _| from.0 != id);
         }
@@ -192,15 +200,21 @@ impl Invariants {
     }
 
     /// 19: unless it says that it is recovering, a member's log is at least as complete as any it promised to hold, in
-    /// this life or an earlier one.
-    fn keeps_promises(&self, id: u64, raft: &Raft, status: &Status) {
-        let Some(&(term, index)) = self.promised.get(&MemberId(id)).filter(|_| !status.recovering) else {
-            return;
-        };
-        let log = (raft.term_at(status.last_index).expect("the end is known"), status.last_index);
-        let superseded = self.committed.get(&index).is_some_and(|committed| *committed != term);
-        let keeps = log >= (term, index) || superseded;
-        assert!(keeps, "{id} ends in {log:?} and has promised {index} of term {term}");
+    /// this life or an earlier one, but for what a leader of a later term replaced, and for what is known to be
+    /// committed otherwise.
+    fn keeps_promises(&self, id: u64, log: (Term, LogIndex), recovering: bool) {
+        let Some(&Promised { last, .. }) = self.promised.get(&id).filter(|_| !recovering) else { return };
+        let superseded = self.committed.get(&last.1).is_some_and(|committed| *committed != last.0);
+        assert!(log >= last || superseded, "{id} ends in {log:?} and has promised {last:?}");
+    }
+
+    /// Entries from `from` on are replaced on `id`: what it promised of them it promised to a leader of an earlier term.
+    fn replaces_from(&mut self, id: u64, from: LogIndex, raft: &Raft, disk: &Disk) {
+        let is_in_it = |promised: &&Promised| promised.last.1 >= from && disk.recovering.is_none();
+        if let Some(promised) = self.promised.get(&id).filter(is_in_it) {
+            assert!(raft.term() > promised.to_leader_of, "{id} breaks a promise of its own term at {from}");
+            self.promised.remove(&id);
+        }
     }
 
     /// A write is handed to the disk of `id`. 3: entries of one index and term are one, and so are those before them.
@@ -215,8 +229,10 @@ impl Invariants {
         if let Some(meta) = &write.snapshot {
             self.snapshot_is_sound(meta);
             assert!(raft.commit_index() >= meta.index && raft.first_index() > meta.index, "{id}: {meta:?}");
+            self.replaces_from(id, meta.index.next(), raft, disk);
         }
         if let Some(from) = write.truncate_from {
+            self.replaces_from(id, from, raft, disk);
             for index in (from.0..=disk.last().0).map(LogIndex) {
                 let committed = self.committed.get(&index).copied();
                 assert!(committed.is_none() || committed != disk.term(index), "{id} takes back {index}");
@@ -277,11 +293,17 @@ impl Invariants {
                 let acked = self.acked.entry((term, from)).or_default();
                 *acked = index.max(*acked);
                 if let Some(entry_term) = disk.term(index) {
-                    let promised = self.promised.entry(from).or_default();
-                    *promised = (entry_term, index).max(*promised);
+                    let promise = Promised { last: (entry_term, index), to_leader_of: term };
+                    let promised = self.promised.entry(from.0).or_insert(promise);
+                    *promised = promise.max(*promised);
                 }
             }
+            Payload::Vote { last_index, last_term, .. } => {
+                self.keeps_promises(from.0, (last_term, last_index), false);
+            }
             Payload::VoteReply { granted: true, .. } => {
+                let log = (disk.term(disk.last()).expect("its end is known"), disk.last());
+                self.keeps_promises(from.0, log, false);
                 // 8.
                 let first = *self.votes.entry((from, term)).or_insert(to);
                 assert_eq!(first, to, "second vote of {from} in {term}");
