@@ -23,8 +23,8 @@ pub struct Invariants {
     applied: BTreeMap<LogIndex, Entry>,
     /// The members after each applied change, of a cluster founded under these eyes.
     confs: BTreeMap<LogIndex, ConfState>,
-    /// How far each member acknowledged, so that it counts, to the leader of a term.
-    acked: BTreeMap<(Term, MemberId), LogIndex>,
+    /// What the leader of a term was told by each member: how far it stores, and, last, whether it counts.
+    told: BTreeMap<(Term, MemberId), (LogIndex, bool)>,
     /// The most complete log each member ever promised to hold.
     promised: BTreeMap<u64, Promised>,
     /// Members whose disk was damaged once: what a leader knows of them may shrink.
@@ -158,7 +158,8 @@ impl Invariants {
             if voter.0 == id {
                 disk.term(commit) == Some(raft.term())
             } else {
-                self.acked.get(&(raft.term(), **voter)).is_some_and(|acked| *acked >= commit)
+                let told = self.told.get(&(raft.term(), **voter));
+                told.is_some_and(|&(stored, counts)| counts && stored >= commit)
             }
         };
         let voters = &status.conf_state.voters;
@@ -290,8 +291,6 @@ impl Invariants {
         let Message { from, to, term, ref payload } = *message;
         match *payload {
             Payload::AppendReply { outcome: AppendOutcome::Matched { index }, counting: true, .. } => {
-                let acked = self.acked.entry((term, from)).or_default();
-                *acked = index.max(*acked);
                 if let Some(entry_term) = disk.term(index) {
                     let promise = Promised { last: (entry_term, index), to_leader_of: term };
                     let promised = self.promised.entry(from.0).or_insert(promise);
@@ -359,6 +358,18 @@ impl Invariants {
             assert!(*count <= 1, "{from} sends {to} {count} probes without an answer");
         } else {
             self.probes.remove(&(from, to));
+        }
+    }
+
+    /// A message arrives.
+    pub fn on_delivered(&mut self, message: &Message) {
+        self.on_heard(message.to.0, message.from);
+        if let Payload::AppendReply { outcome, counting, .. } = message.payload {
+            let (stored, counts) = self.told.entry((message.term, message.from)).or_default();
+            *counts = counting;
+            if let AppendOutcome::Matched { index } = outcome {
+                *stored = index.max(*stored);
+            }
         }
     }
 

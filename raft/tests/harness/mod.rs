@@ -241,7 +241,7 @@ impl Cluster {
             Payload::Snapshot { meta } => Some(meta.index),
             _ => None,
         };
-        self.invariants.on_heard(to, message.from);
+        self.invariants.on_delivered(&message);
         self.raft(to).step(message).unwrap();
         self.observe(to);
         if let (Some(index), Some(sender)) = (snapshot, self.nodes.get_mut(&from)) {
@@ -329,7 +329,8 @@ impl Cluster {
         let node = self.node(id);
         let applied = node.raft.applied_index();
         // With writes under way the members as of this entry could be overtaken by older ones.
-        let sound = applied > node.disk.applied && node.writes.is_empty();
+        let is_stable = node.raft.status().stable_index >= applied;
+        let sound = applied > node.disk.applied && node.writes.is_empty() && is_stable;
         if let Some(term) = node.disk.term(applied).filter(|_| sound) {
             node.disk.conf_state = node.raft.conf_state().clone();
             node.disk.entries.retain(|entry| entry.index > applied);
