@@ -364,7 +364,10 @@ impl Invariants {
     /// A message arrives.
     pub fn on_delivered(&mut self, message: &Message) {
         self.on_heard(message.to.0, message.from);
-        if let Payload::AppendReply { outcome, counting, .. } = message.payload {
+        let to_leader = self.leaders.get(&message.term) == Some(&message.to.0);
+        if let Payload::AppendReply { outcome, counting, .. } = message.payload
+            && to_leader
+        {
             let (stored, counts) = self.told.entry((message.term, message.from)).or_default();
             *counts = counting;
             if let AppendOutcome::Matched { index } = outcome {
