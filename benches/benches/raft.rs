@@ -46,7 +46,7 @@ impl Group {
     }
 
     fn settle(&mut self) {
-        while (0..self.members.len()).fold(false, |busy, n| self.turn(n) || busy) {}
+        while (0..self.members.len()).filter(|&n| self.turn(n)).count() > 0 {}
     }
 
     /// One turn of a driver whose disk completes at once; whether there was anything to do.
