@@ -229,33 +229,36 @@ mod tests {
         ConfState::new(ids(voters), ids(learners))
     }
 
-    #[test]
-    fn changes_are_idempotent() {
-        let check = |before: ConfState, op, member, expected: ConfState| {
-            let change = change(op, member);
-            let after = before.after(&change);
-            assert_eq!(after, expected, "{op:?} {member} on {before:?}");
-            assert_eq!(after.after(&change), expected, "twice");
-            assert!(after.is_well_formed());
-        };
-        use ConfChangeOp::*;
-        check(conf(&[], &[]), AddVoter, 1, conf(&[1], &[]));
-        check(conf(&[1, 3], &[]), AddVoter, 2, conf(&[1, 2, 3], &[]));
-        check(conf(&[1], &[2]), AddVoter, 2, conf(&[1, 2], &[]));
-        check(conf(&[1], &[]), AddLearner, 2, conf(&[1], &[2]));
-        check(conf(&[1, 2], &[]), AddLearner, 2, conf(&[1], &[2]));
-        check(conf(&[1, 2], &[3]), Remove, 2, conf(&[1], &[3]));
-        check(conf(&[1, 2], &[3]), Remove, 3, conf(&[1, 2], &[]));
-        check(conf(&[1], &[3]), Remove, 1, conf(&[1], &[3]));
-        check(conf(&[1, 2], &[3]), Remove, 9, conf(&[1, 2], &[3]));
-        check(conf(&[1, 2], &[3]), Update, 2, conf(&[1, 2], &[3]));
+    fn applied(before: ConfState, op: ConfChangeOp, member: u64, expected: ConfState) {
+        let change = change(op, member);
+        let after = before.after(&change);
+        assert_eq!(after, expected);
+        assert_eq!(after.after(&change), expected, "twice");
+        assert!(after.is_well_formed());
+    }
+
+    use ConfChangeOp::*;
+
+    cases! {
+        applied {
+            the_first_voter: (conf(&[], &[]), AddVoter, 1, conf(&[1], &[]));
+            another_voter: (conf(&[1, 3], &[]), AddVoter, 2, conf(&[1, 2, 3], &[]));
+            a_voter_again: (conf(&[1, 2], &[]), AddVoter, 2, conf(&[1, 2], &[]));
+            a_promotion: (conf(&[1], &[2]), AddVoter, 2, conf(&[1, 2], &[]));
+            a_learner: (conf(&[1], &[]), AddLearner, 2, conf(&[1], &[2]));
+            a_demotion: (conf(&[1, 2], &[]), AddLearner, 2, conf(&[1], &[2]));
+            a_demotion_of_the_last_voter: (conf(&[1], &[2]), AddLearner, 1, conf(&[1], &[2]));
+            a_voter_removed: (conf(&[1, 2], &[3]), Remove, 2, conf(&[1], &[3]));
+            a_learner_removed: (conf(&[1, 2], &[3]), Remove, 3, conf(&[1, 2], &[]));
+            the_last_voter_removed: (conf(&[1], &[3]), Remove, 1, conf(&[1], &[3]));
+            a_stranger_removed: (conf(&[1, 2], &[3]), Remove, 9, conf(&[1, 2], &[3]));
+            an_update: (conf(&[1, 2], &[3]), Update, 2, conf(&[1, 2], &[3]));
+        }
     }
 
     #[test]
     fn survives_its_encoding() {
-        for op in
-            [ConfChangeOp::AddVoter, ConfChangeOp::AddLearner, ConfChangeOp::Remove, ConfChangeOp::Update]
-        {
+        for op in [AddVoter, AddLearner, Remove, Update] {
             let change = ConfChange { op, member: MemberId(77), context: Bytes::from_static(b"http://a:1") };
             assert_eq!(ConfChange::decode(&change.encode()), Ok(change));
         }

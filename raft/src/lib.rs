@@ -34,6 +34,12 @@
 
 #![forbid(unsafe_code)]
 
+// Tables of tests whose rows have names.
+#[cfg(test)]
+#[macro_use]
+#[path = "../tests/harness/cases.rs"]
+mod cases;
+
 // The words: terms, indexes, positions, entries, and every message between members.
 mod types;
 

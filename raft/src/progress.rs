@@ -154,6 +154,11 @@ impl Progress {
         }
     }
 
+    /// The follower is recovering, and its log holds nothing of use beyond `index`, whatever it once acknowledged.
+    pub(crate) fn on_lost(&mut self, index: LogIndex) {
+        self.match_index = self.match_index.min(index);
+    }
+
     /// The follower answers a heartbeat. True once a tick: a lost append must not keep it waiting for ever,
     /// and heartbeats sent for reads are too many to look after each time.
     pub(crate) fn on_alive(&mut self) -> bool {
@@ -206,27 +211,56 @@ mod tests {
         progress
     }
 
+    use ProgressState::{Probe, Replicate, Snapshot};
+
+    fn rejection(
+        state: ProgressState,
+        matched: u64,
+        next: u64,
+        rejected: u64,
+        hint: u64,
+        expected: (bool, u64),
+    ) {
+        let mut progress = progress(state, matched, next);
+        let moved = progress.on_rejected(LogIndex(rejected), LogIndex(hint));
+        assert_eq!((moved, progress.next.0), expected);
+        assert!(progress.match_index < progress.next);
+    }
+
+    cases! {
+        rejection {
+            of_what_was_acknowledged_is_old: (Replicate, 5, 10, 5, 5, (false, 10));
+            of_less_than_was_acknowledged_is_old: (Replicate, 5, 10, 4, 4, (false, 10));
+            in_replicate_goes_back_to_the_match: (Replicate, 5, 10, 9, 9, (true, 6));
+            of_another_probe_is_old: (Probe, 0, 10, 8, 3, (false, 10));
+            goes_to_the_hint: (Probe, 0, 10, 9, 2, (true, 3));
+            goes_back_at_least_by_one: (Probe, 0, 10, 9, 20, (true, 9));
+            stops_at_the_beginning: (Probe, 0, 1, 0, 0, (true, 1));
+            stops_at_the_match: (Probe, 4, 10, 9, 2, (true, 5));
+            under_a_snapshot_of_another_probe: (Snapshot, 4, 10, 7, 2, (false, 10));
+        }
+    }
+
     #[test]
-    fn a_rejection_moves_next_back_unless_outdated() {
-        use ProgressState::{Probe, Replicate};
-        let check = |state, matched, next, rejected: u64, hint: u64, expected: (bool, u64)| {
-            let mut progress = progress(state, matched, next);
-            let moved = progress.on_rejected(LogIndex(rejected), LogIndex(hint));
-            assert_eq!((moved, progress.next.0), expected, "{state:?} {matched} {next} {rejected} {hint}");
+    fn a_recovering_follower_is_believed_when_it_has_less() {
+        let check = |state, next: u64, lost: u64, (matched, after): (u64, u64)| {
+            let mut progress = progress(state, 7, next);
+            progress.on_lost(LogIndex(lost));
+            assert!(progress.on_rejected(LogIndex(next - 1), LogIndex(lost)));
+            assert_eq!(
+                (progress.match_index.0, progress.next.0),
+                (matched, after),
+                "{state:?} {next} {lost}"
+            );
         };
-        check(Replicate, 5, 10, 5, 5, (false, 10));
-        check(Replicate, 5, 10, 4, 4, (false, 10));
-        check(Replicate, 5, 10, 9, 9, (true, 6));
-        check(Probe, 0, 10, 8, 3, (false, 10));
-        check(Probe, 0, 10, 9, 2, (true, 3));
-        check(Probe, 0, 10, 9, 20, (true, 9));
-        check(Probe, 0, 1, 0, 0, (true, 1));
-        check(Probe, 4, 10, 9, 2, (true, 5));
+        check(Replicate, 8, 4, (4, 5));
+        check(Probe, 8, 4, (4, 5));
+        check(Replicate, 10, 9, (7, 8));
     }
 
     #[test]
     fn probe_sends_once_and_replicate_fills_its_window() {
-        let mut probe = progress(ProgressState::Probe, 0, 1);
+        let mut probe = progress(Probe, 0, 1);
         probe.on_sent(3, 30);
         assert!(probe.is_paused());
         assert_eq!(probe.next, LogIndex(1), "a probe does not assume delivery");
@@ -236,7 +270,7 @@ mod tests {
         assert!(probe.on_alive());
         assert!(!probe.is_paused());
 
-        let mut replicate = progress(ProgressState::Replicate, 0, 1);
+        let mut replicate = progress(Replicate, 0, 1);
         replicate.on_sent(3, 30);
         assert!(!replicate.is_paused());
         replicate.on_sent(1, 10);
@@ -250,9 +284,9 @@ mod tests {
     #[test]
     fn after_a_snapshot_probing_starts_behind_it() {
         let check = |installed: u64, next: u64| {
-            let mut progress = progress(ProgressState::Snapshot, 3, 4);
+            let mut progress = progress(Snapshot, 3, 4);
             progress.on_snapshot_done(LogIndex(installed));
-            assert_eq!((progress.state, progress.next.0), (ProgressState::Probe, next));
+            assert_eq!((progress.state, progress.next.0), (Probe, next));
             assert!(progress.is_paused(), "the next heartbeat answer restarts it");
         };
         check(0, 4);

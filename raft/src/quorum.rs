@@ -65,47 +65,52 @@ mod tests {
         (1..=count as u64).map(MemberId).collect()
     }
 
-    #[test]
-    fn reached_is_the_majority_value() {
-        let check = |values: &[u64], expected: u64| {
-            assert_eq!(
-                reached(&voters(values.len()), |id| values[id.0 as usize - 1]),
-                expected,
-                "{values:?}"
-            );
-        };
-        check(&[], 0);
-        check(&[12], 12);
-        check(&[12, 5], 5);
-        check(&[12, 0], 0);
-        check(&[12, 5, 6], 6);
-        check(&[100, 101, 0], 100);
-        check(&[1, 2, 3, 4], 2);
-        check(&[101, 104, 103, 103, 99], 103);
+    fn majority_reaches(values: &[u64], expected: u64) {
+        assert_eq!(reached(&voters(values.len()), |id| values[id.0 as usize - 1]), expected);
     }
 
-    #[test]
-    fn tally_decides_as_early_as_possible() {
-        let check = |votes: &str, expected: VoteResult| {
-            let vote = |id: MemberId| match votes.as_bytes()[id.0 as usize - 1] {
-                b'y' => Some(true),
-                b'n' => Some(false),
-                _ => None,
-            };
-            assert_eq!(tally(&voters(votes.len()), vote), expected, "{votes}");
+    cases! {
+        majority_reaches {
+            nothing_of_nobody: (&[], 0);
+            its_own_alone: (&[12], 12);
+            the_lower_of_two: (&[12, 5], 5);
+            nothing_of_two_if_one_has_nothing: (&[12, 0], 0);
+            the_middle_of_three: (&[12, 5, 6], 6);
+            the_lower_of_two_when_the_third_has_nothing: (&[100, 101, 0], 100);
+            the_second_of_four: (&[1, 2, 3, 4], 2);
+            an_equal_pair: (&[7, 7, 1], 7);
+            the_middle_of_five: (&[101, 104, 103, 103, 99], 103);
+            the_third_lowest_of_six: (&[1, 2, 3, 4, 5, 6], 3);
+            the_middle_of_seven: (&[1, 2, 3, 4, 5, 6, 7], 4);
+        }
+    }
+
+    fn tally_of(votes: &str, expected: VoteResult) {
+        let vote = |id: MemberId| match votes.as_bytes()[id.0 as usize - 1] {
+            b'y' => Some(true),
+            b'n' => Some(false),
+            _ => None,
         };
-        check("", VoteResult::Lost);
-        check("y", VoteResult::Won);
-        check("n", VoteResult::Lost);
-        check("_", VoteResult::Pending);
-        check("yn", VoteResult::Lost);
-        check("y_", VoteResult::Pending);
-        check("yy_", VoteResult::Won);
-        check("yn_", VoteResult::Pending);
-        check("nn_", VoteResult::Lost);
-        check("yyn_", VoteResult::Pending);
-        check("ynny", VoteResult::Lost);
-        check("yyy__", VoteResult::Won);
+        assert_eq!(tally(&voters(votes.len()), vote), expected);
+    }
+
+    cases! {
+        tally_of {
+            nobody: ("", VoteResult::Lost);
+            one_yes: ("y", VoteResult::Won);
+            one_no: ("n", VoteResult::Lost);
+            one_silent: ("_", VoteResult::Pending);
+            two_split: ("yn", VoteResult::Lost);
+            two_with_one_silent: ("y_", VoteResult::Pending);
+            three_with_two_yes: ("yy_", VoteResult::Won);
+            three_split_and_one_silent: ("yn_", VoteResult::Pending);
+            three_with_two_no: ("nn_", VoteResult::Lost);
+            four_with_one_silent: ("yyn_", VoteResult::Pending);
+            four_split: ("ynny", VoteResult::Lost);
+            four_with_three_yes: ("yyyn", VoteResult::Won);
+            five_with_three_yes: ("yyy__", VoteResult::Won);
+            five_with_three_no: ("nynn_", VoteResult::Lost);
+        }
     }
 
     proptest! {
@@ -116,6 +121,22 @@ mod tests {
             let count = |at_least: u64| values.iter().filter(|&&v| v >= at_least).count();
             prop_assert!(count(got) >= majority(ids.len()));
             prop_assert!(count(got + 1) < majority(ids.len()));
+        }
+
+        /// Single changes need no joint quorum: whatever majorities two groups one voter apart form, they share a
+        /// member.
+        #[test]
+        fn majorities_one_voter_apart_overlap(count in 1usize..9, order in any::<u64>()) {
+            let larger = voters(count + 1);
+            let smaller = &larger[..count];
+            let pick = |from: &[MemberId], turn: u64| {
+                let mut ids = from.to_vec();
+                ids.sort_by_key(|id| (id.0.wrapping_mul(turn | 1)) % 97);
+                ids.truncate(majority(from.len()));
+                ids
+            };
+            let (one, other) = (pick(&larger, order), pick(smaller, order >> 32));
+            prop_assert!(one.iter().any(|id| other.contains(id)), "{one:?} {other:?}");
         }
     }
 }

@@ -76,7 +76,8 @@ struct Pending {
 impl ReadRounds {
     /// Rounds of a member that was started `starts` times before.
     pub(crate) fn new(starts: u64) -> Self {
-        Self { closed: ReadRound(starts << ROUNDS_PER_START_LOG2), ..Self::default() }
+        // Not zero: a recovering member echoes that, and nobody else may.
+        Self { closed: ReadRound((starts << ROUNDS_PER_START_LOG2) + 1), ..Self::default() }
     }
 
     fn join(&mut self) -> ReadRound {

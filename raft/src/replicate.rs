@@ -160,9 +160,13 @@ impl Raft {
     }
 
     pub(crate) fn handle_heartbeat(&mut self, from: MemberId, commit: LogIndex, round: ReadRound) {
+        if self.recovering.is_some() {
+            // What bounds the commit was acknowledged in an earlier life: this log may hold something else there.
+            self.send_in_term(from, Payload::HeartbeatReply { round: ReadRound(0) });
+            return;
+        }
         // The bound was acknowledged by this member in this term, so the entries are here.
         self.commit_to(commit.min(self.log.last_index()));
-        let round = if self.recovering.is_none() { round } else { ReadRound(0) };
         self.send_in_term(from, Payload::HeartbeatReply { round });
     }
 
@@ -185,6 +189,9 @@ impl Raft {
 
     /// A recovering member counts again once it has everything it may ever have promised, and knows it
     /// committed.
+    ///
+    /// It may have voted in this term and forgotten for whom. The term has its leader now, so a vote for that one
+    /// harms nobody, and bars every other.
     fn leave_recovery(&mut self, matched: LogIndex, leader_commit: LogIndex) {
         if let Some(promise) = self.recovering
             && matched >= promise.index
@@ -192,6 +199,9 @@ impl Raft {
             && self.term >= promise.term
         {
             self.recovering = None;
+            if self.vote.is_none() {
+                self.set_hard_state(self.term, self.leader);
+            }
         }
     }
 
@@ -219,6 +229,9 @@ impl Raft {
                     Term(0) => hint_index,
                     term => self.log.find_conflict_by_term(hint_index.min(last), term).0,
                 };
+                if !counting {
+                    progress.on_lost(hint.min(prev_index.prev()));
+                }
                 if progress.on_rejected(prev_index, hint) {
                     self.send_append(from, true);
                 }
@@ -230,9 +243,11 @@ impl Raft {
     fn on_matched(&mut self, from: MemberId, index: LogIndex, counts_again: bool) {
         let first = self.log.first_index();
         let progress = self.peers.get_mut(&from).expect("caller found it");
+        // Others are late, or answer what was sent in an older term and compared nothing.
+        let answers_probe = index >= progress.next.prev();
         let news = progress.on_matched(index);
         match progress.state {
-            ProgressState::Probe => progress.become_replicate(),
+            ProgressState::Probe if answers_probe => progress.become_replicate(),
             // The log can be followed on from there, whichever snapshot or append brought it.
             ProgressState::Snapshot if index.next() >= first => progress.become_replicate(),
             _ if !news && !counts_again => return,
@@ -254,9 +269,11 @@ impl Raft {
         let newest_round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&from).filter(|_| is_leader) else { return };
         progress.round_acked = progress.round_acked.max(round.min(newest_round));
-        // It lacks entries that may be on the way or lost: an append finds out.
+        // It lacks entries that may be on the way or lost, or it is recovering, as round zero tells, and may not hold
+        // what it once acknowledged: an append finds out.
         let lacks_entries = progress.match_index < last || progress.state == ProgressState::Probe;
-        if progress.on_alive() && lacks_entries {
+        let recovering = !progress.counting || round == ReadRound(0);
+        if progress.on_alive() && (lacks_entries || recovering) {
             self.send_append(from, true);
         }
         self.confirm_reads();

@@ -28,7 +28,8 @@ pub struct Cluster {
     /// Links (from, to) that lose everything sent into them.
     pub cut: BTreeSet<(u64, u64)>,
     pub trace: String,
-    pub tune: fn(&mut Config),
+    /// What members are started with, but for who they are.
+    pub config: Config,
     invariants: Invariants,
 }
 
@@ -36,8 +37,8 @@ pub struct Cluster {
 pub struct Node {
     pub raft: Raft,
     pub disk: Disk,
-    /// Writes handed to the disk and not completed.
-    pub writes: VecDeque<Append>,
+    /// Writes handed to the disk and not completed, each with whether the member was still recovering then.
+    writes: VecDeque<(Append, bool)>,
     /// Whether committed entries are applied as soon as they come out.
     pub applies: bool,
     /// Whether its disk completes nothing by itself.
@@ -46,7 +47,7 @@ pub struct Node {
 }
 
 /// What survives a crash.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Disk {
     pub hard_state: HardState,
     pub conf_state: ConfState,
@@ -55,7 +56,13 @@ pub struct Disk {
     pub entries: Vec<Entry>,
     pub recovering: Option<Promise>,
     pub starts: u64,
+    /// The newest writes, which damage may take away again, and what there was before them.
+    pub recent: VecDeque<Append>,
+    pub before: Option<Box<Disk>>,
 }
+
+/// How many writes damage can reach back.
+const RECENT_MAX: usize = 8;
 
 impl Cluster {
     pub fn empty() -> Self {
@@ -64,20 +71,27 @@ impl Cluster {
             wire: VecDeque::new(),
             cut: BTreeSet::new(),
             trace: String::new(),
-            tune: |_| {},
+            config: Config::new(MemberId(1), 7),
             invariants: Invariants::default(),
         }
     }
 
     /// Founders `ids`, each with its founding entries durable and applied; nobody leads.
     pub fn tuned(ids: &[u64], tune: fn(&mut Config)) -> Self {
-        let mut cluster = Self { tune, ..Self::empty() };
+        let mut cluster = Self::empty();
+        tune(&mut cluster.config);
+        cluster.found_all(ids);
+        cluster
+    }
+
+    /// Founders `ids`, with the configuration as it is.
+    pub fn found_all(&mut self, ids: &[u64]) {
+        let cluster = self;
         for &id in ids {
             cluster.found(id, ids);
         }
         cluster.settle();
         cluster.trace.clear();
-        cluster
     }
 
     /// As [`tuned`](Self::tuned), and the first of them leads in term 2.
@@ -87,7 +101,7 @@ impl Cluster {
         cluster
     }
 
-    fn elect(&mut self, id: u64) {
+    pub fn elect(&mut self, id: u64) {
         self.raft(id).campaign();
         self.settle();
         assert!(self.nodes[&id].raft.is_leader(), "{id} was not elected:\n{}", self.trace);
@@ -99,7 +113,7 @@ impl Cluster {
         self.start(id, Disk::default());
     }
 
-    fn found(&mut self, id: u64, ids: &[u64]) {
+    pub fn found(&mut self, id: u64, ids: &[u64]) {
         let founders = ids.iter().map(|&id| (MemberId(id), Bytes::new()));
         let raft = Raft::bootstrap(self.config(id), founders).unwrap();
         self.insert(id, raft, Disk { starts: 1, ..Disk::default() });
@@ -128,14 +142,13 @@ impl Cluster {
     }
 
     fn insert(&mut self, id: u64, raft: Raft, disk: Disk) {
+        self.invariants.on_start(id, &raft, &disk);
         let node = Node { raft, disk, writes: VecDeque::new(), applies: true, slow: false, shown: None };
         self.nodes.insert(id, node);
     }
 
     fn config(&self, id: u64) -> Config {
-        let mut config = Config::new(MemberId(id), 7);
-        (self.tune)(&mut config);
-        config
+        Config { id: MemberId(id), ..self.config.clone() }
     }
 
     pub fn raft(&mut self, id: u64) -> &mut Raft {
@@ -190,17 +203,23 @@ impl Cluster {
     pub fn write(&mut self, id: u64) -> bool {
         let Some(write) = self.raft(id).poll_append() else { return false };
         self.log(trace::append(id, &write));
-        self.node(id).writes.push_back(write);
+        let node = &self.nodes[&id];
+        self.invariants.on_write(id, &node.raft, &node.disk, &write);
+        let recovering = node.raft.status().recovering;
+        self.node(id).writes.push_back((write, recovering));
         true
     }
 
     /// Completes the oldest write of `id`.
     pub fn persist(&mut self, id: u64) -> bool {
         let node = self.node(id);
-        let Some(write) = node.writes.pop_front() else { return false };
+        let Some((write, recovering)) = node.writes.pop_front() else { return false };
         let position = write.position;
         let installed = write.snapshot.as_ref().map(|meta| meta.index);
         node.disk.write(write);
+        if !recovering {
+            node.disk.recovering = None;
+        }
         node.raft.persisted(position);
         if let Some(index) = installed {
             node.raft.applied(index);
@@ -222,10 +241,12 @@ impl Cluster {
             Payload::Snapshot { meta } => Some(meta.index),
             _ => None,
         };
+        self.invariants.on_delivered(&message);
         self.raft(to).step(message).unwrap();
         self.observe(to);
         if let (Some(index), Some(sender)) = (snapshot, self.nodes.get_mut(&from)) {
             sender.raft.snapshot_status(MemberId(to), Some(index));
+            self.invariants.on_heard(from, MemberId(to));
             self.observe(from);
         }
     }
@@ -242,6 +263,7 @@ impl Cluster {
         let (from, to) = (message.from.0, message.to);
         if matches!(message.payload, Payload::Snapshot { .. }) && self.nodes.contains_key(&from) {
             self.raft(from).snapshot_status(to, None);
+            self.invariants.on_heard(from, to);
             self.observe(from);
         }
     }
@@ -288,6 +310,50 @@ impl Cluster {
         self.observe(id);
     }
 
+    /// The process dies and stays away; its disk is given back.
+    pub fn kill(&mut self, id: u64) -> Disk {
+        self.nodes.remove(&id).expect("running member").disk
+    }
+
+    /// The process dies, and its disk has lost the newest `count` writes it had completed: the member starts as
+    /// recovering, as the headers of what is lost still show what was promised.
+    pub fn corrupt(&mut self, id: u64, count: usize) {
+        let disk = self.kill(id).damaged(count);
+        self.invariants.on_damage(id);
+        self.restore(id, disk);
+        self.observe(id);
+    }
+
+    /// The state of `id` reaches its disk if its log has (17), and the log before it goes.
+    pub fn checkpoint(&mut self, id: u64) {
+        let node = self.node(id);
+        let applied = node.raft.applied_index();
+        // With writes under way the members as of this entry could be overtaken by older ones.
+        let is_stable = node.raft.status().stable_index >= applied;
+        let sound = applied > node.disk.applied && node.writes.is_empty() && is_stable;
+        if let Some(term) = node.disk.term(applied).filter(|_| sound) {
+            node.disk.conf_state = node.raft.conf_state().clone();
+            node.disk.entries.retain(|entry| entry.index > applied);
+            (node.disk.boundary, node.disk.applied) = ((applied, term), applied);
+            node.disk.recent.clear();
+            node.disk.before = None;
+        }
+    }
+
+    /// The driver of `id` sees that messages to `peer` are lost.
+    pub fn unreachable(&mut self, id: u64, peer: u64) {
+        self.raft(id).report_unreachable(MemberId(peer));
+        self.invariants.on_heard(id, MemberId(peer));
+        self.observe(id);
+    }
+
+    /// Whether every member applied the same, and all there is.
+    pub fn agrees(&self) -> bool {
+        let mut points = self.nodes.values().map(|node| (node.raft.applied_index(), node.raft.last_index()));
+        let first = points.next().expect("there are members");
+        first.0 == first.1 && points.all(|point| point == first)
+    }
+
     /// Both directions between `id` and everybody else lose what is sent.
     pub fn isolate(&mut self, id: u64) {
         for other in self.ids() {
@@ -313,8 +379,10 @@ impl Cluster {
     /// Takes what `id` has to give except writes, and checks every invariant that can be checked now.
     pub fn observe(&mut self, id: u64) {
         self.show_role(id);
+        self.check(id);
         while let Some(message) = self.raft(id).poll_message() {
-            self.invariants.on_sent(&message, &self.nodes[&id].disk);
+            let node = &self.nodes[&id];
+            self.invariants.on_sent(&message, &node.raft, &node.disk);
             self.log(trace::message(&message));
             self.wire.push_back(message);
         }
@@ -333,7 +401,12 @@ impl Cluster {
             self.log(format!("{id} may read round {} at {}", read.round, read.index));
             self.invariants.on_read_confirmed((id, self.nodes[&id].disk.starts), read);
         }
-        self.invariants.on_state(id, self.nodes.values().map(|node| &node.raft));
+        self.check(id);
+    }
+
+    fn check(&mut self, id: u64) {
+        let node = &self.nodes[&id];
+        self.invariants.on_state(id, &node.raft, &node.disk, &self.config);
     }
 
     /// Applies whatever is committed on `id`.
@@ -341,15 +414,24 @@ impl Cluster {
         while let Some(batch) = self.raft(id).poll_committed(1 << 20) {
             for entry in batch {
                 self.log(format!("{id} applies {}", trace::entry(&entry)));
-                self.invariants.on_applied(&entry);
-                let raft = self.raft(id);
+                self.invariants.on_applied(id, &self.nodes[&id].raft, &entry);
                 if entry.kind == EntryKind::ConfChange {
-                    raft.apply_conf_change(&ConfChange::decode(&entry.data).unwrap());
+                    self.apply_conf_change(id, &ConfChange::decode(&entry.data).unwrap());
                 }
-                raft.applied(entry.index);
+                self.raft(id).applied(entry.index);
+                self.check(id);
             }
             self.observe(id);
         }
+    }
+
+    fn apply_conf_change(&mut self, id: u64, change: &ConfChange) {
+        let raft = self.raft(id);
+        let before = raft.conf_state().clone();
+        let after = raft.apply_conf_change(change).clone();
+        self.invariants.on_conf_change(&before, &after);
+        // A member that goes and comes back is another one to its leader.
+        self.invariants.on_heard(id, change.member);
     }
 
     fn show_role(&mut self, id: u64) {
@@ -368,7 +450,35 @@ impl Cluster {
 }
 
 impl Disk {
+    /// Carries out `write`, and remembers it as one that damage may take away again.
     fn write(&mut self, write: Append) {
+        if self.before.is_none() {
+            self.before = Some(Box::new(self.clone()));
+        }
+        self.recent.push_back(write.clone());
+        if self.recent.len() > RECENT_MAX
+            && let (Some(oldest), Some(before)) = (self.recent.pop_front(), &mut self.before)
+        {
+            before.carry_out(oldest);
+        }
+        self.carry_out(write);
+    }
+
+    /// This disk without the newest `count` writes: it may have promised all that was in them.
+    fn damaged(mut self, count: usize) -> Self {
+        let earlier = self.recovering.unwrap_or(Promise { term: Term(0), index: LogIndex(0) });
+        let promise =
+            Promise { term: self.hard_state.term.max(earlier.term), index: self.last().max(earlier.index) };
+        let Some(before) = self.before.take() else { return Self { recovering: Some(promise), ..self } };
+        self.recent.truncate(self.recent.len().saturating_sub(count));
+        let mut disk = Self { starts: self.starts, ..*before };
+        for write in self.recent {
+            disk.carry_out(write);
+        }
+        Self { recovering: Some(promise), recent: VecDeque::new(), before: None, ..disk }
+    }
+
+    fn carry_out(&mut self, write: Append) {
         if let Some(meta) = write.snapshot {
             self.boundary = (meta.index, meta.term);
             self.applied = meta.index;
@@ -385,6 +495,14 @@ impl Disk {
         if let Some(conf_state) = write.conf_state {
             self.conf_state = conf_state;
         }
+    }
+
+    pub fn term(&self, index: LogIndex) -> Option<Term> {
+        if index == self.boundary.0 {
+            return Some(self.boundary.1);
+        }
+        let at = index.0.checked_sub(self.boundary.0.0 + 1)?;
+        self.entries.get(at as usize).map(|entry| entry.term)
     }
 
     pub fn last(&self) -> LogIndex {

@@ -66,31 +66,34 @@ fn proposals_wait_for_apply_critical_ones_longer() {
     assert_eq!(plain(&mut raft), Ok(()));
 }
 
-#[test]
-fn malformed_messages_are_errors_without_effect() {
-    let check = |change: fn(&mut Message), expected: StepError| {
-        let mut raft = member(3, 2, &[1]);
-        let payload = append((1, 1), entries_from(2, &[2, 2]), 0);
-        let mut message = Message { from: MemberId(2), to: MemberId(1), term: Term(2), payload };
-        change(&mut message);
-        assert_eq!(raft.step(message), Err(expected));
-        assert_eq!((raft.poll_append(), raft.poll_message(), raft.leader()), (None, None, None));
-    };
-    check(|m| m.to = MemberId(3), StepError::Misdelivered);
-    check(|m| m.from = MemberId(1), StepError::Misdelivered);
-    check(|m| m.from = MemberId(0), StepError::Misdelivered);
-    check(|m| m.term = Term(u64::MAX), StepError::Malformed);
-    check(|m| m.payload = append((u64::MAX, 1), vec![], 0), StepError::Malformed);
-    check(|m| m.payload = append((1, 1), entries_from(3, &[2]), 0), StepError::Malformed);
-    check(|m| m.payload = append((1, 1), entries_from(2, &[2, 1]), 0), StepError::Malformed);
-    check(|m| m.payload = append((1, 1), entries_from(2, &[3]), 0), StepError::Malformed);
-    check(|m| m.payload = append((1, 3), vec![], 0), StepError::Malformed);
-    check(|m| m.payload = matched(u64::MAX), StepError::Malformed);
-    check(
-        |m| {
-            let entry = Entry { kind: EntryKind::ConfChange, ..entries_from(2, &[2])[0].clone() };
-            m.payload = append((1, 1), vec![entry], 0);
-        },
-        StepError::Malformed,
-    );
+fn a_malformed_message(change: fn(&mut Message), expected: StepError) {
+    let mut raft = member(3, 2, &[1]);
+    let payload = append((1, 1), entries_from(2, &[2, 2]), 0);
+    let mut message = Message { from: MemberId(2), to: MemberId(1), term: Term(2), payload };
+    change(&mut message);
+    assert_eq!(raft.step(message), Err(expected));
+    assert_eq!((raft.poll_append(), raft.poll_message(), raft.leader()), (None, None, None));
+}
+
+fn unreadable_change(message: &mut Message) {
+    let entry = Entry { kind: EntryKind::ConfChange, ..entries_from(2, &[2])[0].clone() };
+    message.payload = append((1, 1), vec![entry], 0);
+}
+
+cases! {
+    a_malformed_message {
+        to_another: (|m| m.to = MemberId(3), StepError::Misdelivered);
+        from_oneself: (|m| m.from = MemberId(1), StepError::Misdelivered);
+        from_nobody: (|m| m.from = MemberId(0), StepError::Misdelivered);
+        of_an_absurd_term: (|m| m.term = Term(u64::MAX), StepError::Malformed);
+        at_an_absurd_index: (|m| m.payload = append((u64::MAX, 1), vec![], 0), StepError::Malformed);
+        with_a_gap: (|m| m.payload = append((1, 1), entries_from(3, &[2]), 0), StepError::Malformed);
+        with_descending_terms: (|m| m.payload = append((1, 1), entries_from(2, &[2, 1]), 0), StepError::Malformed);
+        with_entries_of_the_future: (|m| m.payload = append((1, 1), entries_from(2, &[3]), 0), StepError::Malformed);
+        behind_the_future: (|m| m.payload = append((1, 3), vec![], 0), StepError::Malformed);
+        with_an_absurd_answer: (|m| m.payload = matched(u64::MAX), StepError::Malformed);
+        with_an_unreadable_change: (unreadable_change, StepError::Malformed);
+        with_a_snapshot_of_the_future: (|m| m.payload = snapshot(5, 3), StepError::Malformed);
+        with_a_snapshot_of_nobody: (|m| m.payload = snapshot_of(5, 1, ConfState::default()), StepError::Malformed);
+    }
 }

@@ -2,53 +2,62 @@
 
 use crate::player::*;
 
-#[test]
-fn every_role_adopts_a_higher_term_and_follows() {
+fn a_higher_term_is_adopted(role: Role, payload: Payload, leader: Option<u64>) {
     // Check-quorum would make a leader deaf to votes; that is tested below.
-    let deaf_to_nobody = || Config { check_quorum: false, ..plain_config() };
-    let make = |role: Role| {
-        let mut raft = member_with(deaf_to_nobody(), 3, 1, &[1]);
-        if role != Role::Follower {
-            raft.campaign();
-            run(&mut raft);
-        }
-        if role == Role::Leader {
-            step(&mut raft, 2, 2, vote_reply(true));
-        }
-        assert_eq!(raft.role(), role);
-        raft
-    };
-    let check = |role: Role, payload: Payload, leader: Option<u64>| {
-        let mut raft = make(role);
-        step(&mut raft, 2, 9, payload.clone());
-        let state = (raft.role(), raft.term(), raft.leader());
-        assert_eq!(state, (Role::Follower, Term(9), leader.map(MemberId)), "{role:?} <- {payload:?}");
-    };
-    for role in [Role::Follower, Role::Candidate, Role::Leader] {
-        check(role, append((0, 0), vec![], 0), Some(2));
-        check(role, heartbeat(0), Some(2));
-        check(role, vote(9, 8), None);
-        check(role, vote_reply(false), None);
-        check(role, matched(0), None);
+    let mut raft = member_with(Config { check_quorum: false, ..plain_config() }, 3, 1, &[1]);
+    if role != Role::Follower {
+        raft.campaign();
+        run(&mut raft);
+    }
+    if role == Role::Leader {
+        step(&mut raft, 2, 2, vote_reply(true));
+    }
+    assert_eq!(raft.role(), role);
+    step(&mut raft, 2, 9, payload);
+    let state = (raft.role(), raft.term(), raft.leader());
+    assert_eq!(state, (Role::Follower, Term(9), leader.map(MemberId)));
+}
+
+cases! {
+    a_higher_term_is_adopted {
+        by_a_follower_from_an_append: (Role::Follower, append((0, 0), vec![], 0), Some(2));
+        by_a_follower_from_a_heartbeat: (Role::Follower, heartbeat(0), Some(2));
+        by_a_follower_from_a_vote: (Role::Follower, vote(9, 8), None);
+        by_a_follower_from_a_refusal: (Role::Follower, vote_reply(false), None);
+        by_a_follower_from_an_answer: (Role::Follower, matched(0), None);
+        by_a_candidate_from_an_append: (Role::Candidate, append((0, 0), vec![], 0), Some(2));
+        by_a_candidate_from_a_heartbeat: (Role::Candidate, heartbeat(0), Some(2));
+        by_a_candidate_from_a_vote: (Role::Candidate, vote(9, 8), None);
+        by_a_candidate_from_a_refusal: (Role::Candidate, vote_reply(false), None);
+        by_a_candidate_from_an_answer: (Role::Candidate, matched(0), None);
+        by_a_leader_from_an_append: (Role::Leader, append((0, 0), vec![], 0), Some(2));
+        by_a_leader_from_a_heartbeat: (Role::Leader, heartbeat(0), Some(2));
+        by_a_leader_from_a_vote: (Role::Leader, vote(9, 8), None);
+        by_a_leader_from_a_refusal: (Role::Leader, vote_reply(false), None);
+        by_a_leader_from_an_answer: (Role::Leader, matched(0), None);
     }
 }
 
-#[test]
-fn stale_terms_change_nothing() {
-    let check = |payload: Payload, answered: bool| {
-        let mut raft = member(3, 5, &[1, 5]);
-        let sent = step(&mut raft, 2, 4, payload.clone());
-        assert_eq!((raft.term(), raft.leader(), terms(&raft)), (Term(5), None, vec![1, 5]), "{payload:?}");
-        assert_eq!(!sent.is_empty(), answered, "{payload:?}: {sent:?}");
-        assert!(sent.iter().all(|message| message.term == Term(5)), "{sent:?}");
-    };
-    // A deposed leader and a candidate behind learn of the newer term; nobody else is answered.
-    check(append((0, 0), entries(&[4]), 1), true);
-    check(heartbeat(2), true);
-    check(pre_vote(9, 4), true);
-    check(vote(9, 4), false);
-    check(vote_reply(true), false);
-    check(matched(2), false);
+fn a_stale_term_changes_nothing(payload: Payload, answered: bool) {
+    let mut raft = member(3, 5, &[1, 5]);
+    let sent = step(&mut raft, 2, 4, payload);
+    assert_eq!((raft.term(), raft.leader(), terms(&raft)), (Term(5), None, vec![1, 5]));
+    assert_eq!(!sent.is_empty(), answered, "{sent:?}");
+    assert!(sent.iter().all(|message| message.term == Term(5)), "{sent:?}");
+}
+
+cases! {
+    a_stale_term_changes_nothing {
+        // A deposed leader and a candidate behind learn of the newer term; nobody else is answered.
+        append_is_answered: (append((0, 0), entries(&[4]), 1), true);
+        heartbeat_is_answered: (heartbeat(2), true);
+        pre_vote_is_answered: (pre_vote(9, 4), true);
+        vote_is_not: (vote(9, 4), false);
+        vote_reply_is_not: (vote_reply(true), false);
+        append_reply_is_not: (matched(2), false);
+        invitation_is_not: (Payload::TimeoutNow, false);
+        echo_is_not: (echo(ReadRound(1)), false);
+    }
 }
 
 #[test]
@@ -108,50 +117,91 @@ fn members_rarely_time_out_together() {
     assert!(share < 0.4, "the first two of five time out together in {share} of all cases");
 }
 
-#[test]
-fn a_majority_of_votes_makes_a_leader() {
-    let check = |voters: u64, answers: &[(u64, bool)], expected: Role| {
-        let mut raft = candidate(voters, 2, &[1]);
-        for &(from, granted) in answers {
-            step(&mut raft, from, 2, vote_reply(granted));
+fn an_election_ends_in(voters: u64, answers: &[(u64, bool)], expected: Role) {
+    let mut raft = candidate(voters, 2, &[1]);
+    for &(from, granted) in answers {
+        step(&mut raft, from, 2, vote_reply(granted));
+    }
+    assert_eq!(raft.role(), expected);
+}
+
+cases! {
+    an_election_ends_in {
+        victory_alone: (1, &[], Role::Leader);
+        victory_with_two_of_three: (3, &[(2, true)], Role::Leader);
+        victory_before_a_refusal: (3, &[(2, true), (3, false)], Role::Leader);
+        victory_after_a_refusal: (3, &[(2, false), (3, true)], Role::Leader);
+        victory_with_three_of_five: (5, &[(2, true), (3, true)], Role::Leader);
+        victory_with_three_of_four: (4, &[(2, true), (3, true)], Role::Leader);
+        waiting_of_three: (3, &[], Role::Candidate);
+        waiting_of_five: (5, &[(2, true)], Role::Candidate);
+        waiting_at_half_of_four: (4, &[(2, true)], Role::Candidate);
+        waiting_when_one_votes_twice: (5, &[(2, true), (2, true)], Role::Candidate);
+        waiting_between_two_refusals: (5, &[(2, true), (3, false), (4, false)], Role::Candidate);
+        waiting_when_a_stranger_votes: (3, &[(9, true)], Role::Candidate);
+        defeat_of_three: (3, &[(2, false), (3, false)], Role::Follower);
+        defeat_of_five: (5, &[(2, false), (3, false), (4, false)], Role::Follower);
+        defeat_at_half_of_four: (4, &[(2, false), (3, false)], Role::Follower);
+        defeat_when_the_first_answer_stands: (3, &[(2, false), (2, true), (3, false)], Role::Follower);
+    }
+}
+
+fn one_vote_a_term(first: u64, second: u64, expected: bool) {
+    let mut raft = member(5, 1, &[1]);
+    assert_eq!(granted(&step(&mut raft, first, 2, vote(1, 1))), Some(true));
+    assert_eq!(granted(&step(&mut raft, second, 2, vote(1, 1))), Some(expected));
+    assert_eq!(raft.hard_state().vote, Some(MemberId(first)));
+}
+
+cases! {
+    one_vote_a_term {
+        again_to_the_same: (2, 2, true);
+        not_to_a_second: (2, 3, false);
+        first_come_first_served: (3, 2, false);
+    }
+}
+
+fn every_role_hears_a_vote_of_a_newer_term(role: Role) {
+    let mut raft = match role {
+        Role::Follower => member(3, 1, &[1]),
+        Role::PreCandidate => {
+            let mut raft = member(3, 1, &[1]);
+            raft.campaign();
+            raft
         }
-        assert_eq!(raft.role(), expected, "{voters}: {answers:?}");
+        Role::Candidate => candidate(3, 2, &[1]),
+        Role::Leader => leader(3, 2, &[1]),
     };
-    check(1, &[], Role::Leader);
-    check(3, &[(2, true)], Role::Leader);
-    check(3, &[(2, true), (3, false)], Role::Leader);
-    check(5, &[(2, true), (3, true)], Role::Leader);
-    check(3, &[], Role::Candidate);
-    check(5, &[(2, true)], Role::Candidate);
-    check(5, &[(2, true), (2, true)], Role::Candidate);
-    check(5, &[(2, true), (3, false), (4, false)], Role::Candidate);
-    check(3, &[(2, false), (3, false)], Role::Follower);
-    check(5, &[(2, false), (3, false), (4, false)], Role::Follower);
-    check(3, &[(9, true)], Role::Candidate);
+    run(&mut raft);
+    assert_eq!(raft.role(), role);
+    // The leader asked for this one, so its loyalty to itself does not stand in the way.
+    let request = Payload::Vote { last_index: LogIndex(9), last_term: Term(2), transfer: true };
+    assert_eq!(granted(&step(&mut raft, 3, 3, request)), Some(true));
+    assert_eq!((raft.role(), raft.term()), (Role::Follower, Term(3)));
 }
 
-#[test]
-fn one_vote_a_term_first_come_first_served() {
-    let check = |first: u64, second: u64, expected: bool| {
-        let mut raft = member(5, 1, &[1]);
-        assert_eq!(granted(&step(&mut raft, first, 2, vote(1, 1))), Some(true));
-        assert_eq!(granted(&step(&mut raft, second, 2, vote(1, 1))), Some(expected), "{first} then {second}");
-        assert_eq!(raft.hard_state().vote, Some(MemberId(first)));
-    };
-    check(2, 2, true);
-    check(2, 3, false);
-    check(3, 2, false);
+cases! {
+    every_role_hears_a_vote_of_a_newer_term {
+        follower: (Role::Follower);
+        pre_candidate: (Role::PreCandidate);
+        candidate: (Role::Candidate);
+        leader: (Role::Leader);
+    }
 }
 
-#[test]
-fn a_candidate_yields_to_the_leader_of_its_term() {
-    for term in [2, 3] {
-        let mut raft = candidate(3, 2, &[1]);
-        step(&mut raft, 3, term, append((1, 1), vec![], 0));
-        assert_eq!(
-            (raft.role(), raft.leader(), raft.term()),
-            (Role::Follower, Some(MemberId(3)), Term(term))
-        );
+fn a_candidate_yields(term: u64, payload: Payload) {
+    let mut raft = candidate(3, 2, &[1]);
+    step(&mut raft, 3, term, payload);
+    assert_eq!((raft.role(), raft.leader(), raft.term()), (Role::Follower, Some(MemberId(3)), Term(term)));
+}
+
+cases! {
+    a_candidate_yields {
+        to_an_append_of_its_term: (2, append((1, 1), vec![], 0));
+        to_an_append_of_a_newer_term: (3, append((1, 1), vec![], 0));
+        to_a_heartbeat_of_its_term: (2, heartbeat(0));
+        to_a_heartbeat_of_a_newer_term: (3, heartbeat(0));
+        to_a_snapshot_of_its_term: (2, snapshot(5, 1));
     }
 }
 
@@ -164,43 +214,47 @@ fn a_term_has_one_leader() {
     assert_eq!(follower.step(second), Err(StepError::SecondLeader));
 }
 
-#[test]
-fn a_live_leader_is_not_replaced() {
-    // §4.2.3: within an election timeout of hearing from a leader, requests to replace it are ignored, term
-    // and all.
-    let check = |silent_ticks: u32, request: Payload, heard: bool| {
-        let mut raft = member(3, 2, &[1]);
-        step(&mut raft, 2, 2, heartbeat(0));
-        tick(&mut raft, silent_ticks);
-        let sent = step(&mut raft, 3, 3, request.clone());
-        assert_eq!(granted(&sent).is_some(), heard, "{request:?} after {silent_ticks} ticks");
-    };
-    check(0, vote(9, 2), false);
-    check(9, vote(9, 2), false);
-    check(9, pre_vote(9, 2), false);
-    check(10, vote(9, 2), true);
-    check(10, pre_vote(9, 2), true);
-    let transfer = Payload::Vote { last_index: LogIndex(9), last_term: Term(2), transfer: true };
-    check(0, transfer, true);
+/// §4.2.3: within an election timeout of hearing from a leader, requests to replace it are ignored, term and all.
+fn loyalty(silent_ticks: u32, request: Payload, heard: bool) {
+    let mut raft = member(3, 2, &[1]);
+    step(&mut raft, 2, 2, heartbeat(0));
+    tick(&mut raft, silent_ticks);
+    let sent = step(&mut raft, 3, 3, request);
+    assert_eq!(granted(&sent).is_some(), heard);
 }
 
-#[test]
-fn a_leader_that_hears_no_quorum_steps_down() {
-    let check = |voters: u64, answering: &[u64], leads: bool| {
-        let mut raft = leader(voters, 2, &[1]);
-        for _ in 0..30 {
-            tick(&mut raft, 1);
-            for &from in answering {
-                step(&mut raft, from, 2, echo(ReadRound(0)));
-            }
+cases! {
+    loyalty {
+        just_after_a_heartbeat: (0, vote(9, 2), false);
+        until_the_last_tick: (9, vote(9, 2), false);
+        against_pre_votes_too: (9, pre_vote(9, 2), false);
+        ends_after_a_timeout: (10, vote(9, 2), true);
+        ends_for_pre_votes_too: (10, pre_vote(9, 2), true);
+        gives_way_to_a_transfer: (0, Payload::Vote { last_index: LogIndex(9), last_term: Term(2), transfer: true }, true);
+    }
+}
+
+fn a_leader_needs_to_hear_a_quorum(voters: u64, answering: &[u64], leads: bool) {
+    let mut raft = leader(voters, 2, &[1]);
+    for _ in 0..30 {
+        tick(&mut raft, 1);
+        for &from in answering {
+            step(&mut raft, from, 2, echo(ReadRound(0)));
         }
-        assert_eq!(raft.is_leader(), leads, "{voters}, of which {answering:?} answer");
-    };
-    check(1, &[], true);
-    check(3, &[], false);
-    check(3, &[3], true);
-    check(5, &[3], false);
-    check(5, &[3, 4], true);
+    }
+    assert_eq!(raft.is_leader(), leads);
+}
+
+cases! {
+    a_leader_needs_to_hear_a_quorum {
+        alone_it_is_one: (1, &[], true);
+        nobody_of_three: (3, &[], false);
+        one_of_three: (3, &[3], true);
+        one_of_four: (4, &[3], false);
+        one_of_five: (5, &[3], false);
+        two_of_five: (5, &[3, 4], true);
+        strangers_do_not_count: (3, &[8, 9], false);
+    }
 }
 
 #[test]

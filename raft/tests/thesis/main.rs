@@ -3,6 +3,9 @@
 //! Ongaro, "Consensus: Bridging Theory and Practice" (2014). Most tests drive member 1 alone and play the
 //! others by hand; what needs several members uses the cluster in `harness/`.
 
+#[macro_use]
+#[path = "../harness/cases.rs"]
+mod cases;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod player;

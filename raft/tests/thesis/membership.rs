@@ -22,30 +22,64 @@ fn a_transfer_waits_until_the_target_has_everything() {
     assert!(told(&step(&mut raft, 2, 2, matched(2))));
 }
 
+/// What makes a leader of three refuse.
+enum Guard {
+    NotLeading,
+    NothingCommitted,
+    Inherited,
+    Pending,
+    Nothing,
+}
+
+fn a_change(guard: Guard, op: ConfChangeOp, member_id: u64, expected: Result<(), ProposeError>) {
+    let change = ConfChange { op, member: MemberId(member_id), context: Bytes::new() };
+    let mut raft = match guard {
+        Guard::NotLeading => member(3, 2, &[1]),
+        Guard::NothingCommitted => leader(3, 2, &[]),
+        Guard::Inherited | Guard::Pending | Guard::Nothing => leader(3, 2, &[1]),
+    };
+    if let Guard::Pending | Guard::Nothing = guard {
+        step(&mut raft, 2, 2, matched(2));
+        let op = ConfChangeOp::AddLearner;
+        raft.apply_conf_change(&ConfChange { op, member: MemberId(4), context: Bytes::new() });
+    }
+    if let Guard::Pending = guard {
+        let op = ConfChangeOp::Update;
+        raft.propose_conf_change(&ConfChange { op, member: MemberId(2), context: Bytes::new() }).unwrap();
+    }
+    assert_eq!(raft.propose_conf_change(&change).map(|_| ()), expected);
+}
+
+fn refused(refusal: ConfChangeRefusal) -> Result<(), ProposeError> {
+    Err(ProposeError::Refused(refusal))
+}
+
+cases! {
+    a_change {
+        needs_a_leader: (Guard::NotLeading, ConfChangeOp::AddVoter, 5, Err(ProposeError::NotLeader { leader: None }));
+        // Published in 2015: without an entry committed in the own term, two configurations may share no majority.
+        needs_a_commit_in_the_term: (Guard::NothingCommitted, ConfChangeOp::AddVoter, 5, Err(ProposeError::LeaderNotReady));
+        // An inherited entry may be a change: it must be applied first.
+        waits_for_what_was_inherited: (Guard::Inherited, ConfChangeOp::AddVoter, 5, Err(ProposeError::ConfChangePending));
+        waits_for_the_one_before: (Guard::Pending, ConfChangeOp::AddVoter, 5, Err(ProposeError::ConfChangePending));
+        adds_a_voter: (Guard::Nothing, ConfChangeOp::AddVoter, 5, Ok(()));
+        adds_a_learner: (Guard::Nothing, ConfChangeOp::AddLearner, 5, Ok(()));
+        adds_who_is_there: (Guard::Nothing, ConfChangeOp::AddVoter, 2, Ok(()));
+        removes_a_voter: (Guard::Nothing, ConfChangeOp::Remove, 2, Ok(()));
+        removes_the_leader: (Guard::Nothing, ConfChangeOp::Remove, 1, Ok(()));
+        removes_a_learner: (Guard::Nothing, ConfChangeOp::Remove, 4, Ok(()));
+        removes_a_stranger: (Guard::Nothing, ConfChangeOp::Remove, 9, Ok(()));
+        updates: (Guard::Nothing, ConfChangeOp::Update, 2, Ok(()));
+        demotes_nobody: (Guard::Nothing, ConfChangeOp::AddLearner, 2, refused(ConfChangeRefusal::AlreadyVoter));
+        promotes_only_who_has_the_log: (Guard::Nothing, ConfChangeOp::AddVoter, 4, refused(ConfChangeRefusal::LearnerNotReady));
+        names_somebody: (Guard::Nothing, ConfChangeOp::Remove, 0, refused(ConfChangeRefusal::ZeroId));
+    }
+}
+
 #[test]
-fn membership_changes_are_guarded() {
-    let change = |op, member| ConfChange { op, member: MemberId(member), context: Bytes::new() };
-    let add = change(ConfChangeOp::AddVoter, 4);
-    let mut raft = member(3, 2, &[1]);
-    assert_eq!(raft.propose_conf_change(&add), Err(ProposeError::NotLeader { leader: None }));
-
-    // Published in 2015: without an entry committed in the own term, two configurations may share no
-    // majority.
-    let mut raft = leader(3, 2, &[]);
-    assert_eq!(raft.propose_conf_change(&add), Err(ProposeError::LeaderNotReady));
-    step(&mut raft, 2, 2, matched(1));
-    assert!(raft.propose_conf_change(&add).is_ok());
-    assert_eq!(raft.propose_conf_change(&add), Err(ProposeError::ConfChangePending));
-
-    // An inherited entry may be a change: it must be applied first.
-    let mut raft = leader(3, 2, &[1]);
-    assert_eq!(raft.propose_conf_change(&add), Err(ProposeError::ConfChangePending));
-    step(&mut raft, 2, 2, matched(2));
-    let refused = |refusal| Err(ProposeError::Refused(refusal));
-    let demote = change(ConfChangeOp::AddLearner, 2);
-    assert_eq!(raft.propose_conf_change(&demote), refused(ConfChangeRefusal::AlreadyVoter));
-    assert_eq!(
-        raft.propose_conf_change(&change(ConfChangeOp::Remove, 0)),
-        refused(ConfChangeRefusal::ZeroId)
-    );
+fn the_last_voter_is_not_removed() {
+    let mut raft = leader(1, 2, &[1]);
+    let change = ConfChange { op: ConfChangeOp::Remove, member: MemberId(1), context: Bytes::new() };
+    let refusal = ProposeError::Refused(ConfChangeRefusal::LastVoter);
+    assert_eq!(raft.propose_conf_change(&change), Err(refusal));
 }

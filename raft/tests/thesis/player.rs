@@ -4,7 +4,7 @@ pub use bytes::Bytes;
 pub use raft::{
     AppendOutcome, ConfChange, ConfChangeOp, ConfChangeRefusal, ConfState, Config, Entry, EntryKind,
     HardState, LogIndex, MemberId, Message, Payload, Promise, ProposeError, Raft, ReadError, ReadRound,
-    Restored, Role, StepError, Term, TransferError,
+    Restored, Role, SnapshotMeta, StepError, Term, TransferError,
 };
 
 /// Entries from index 1 with these terms.
@@ -108,6 +108,14 @@ pub fn append(prev: (u64, u64), entries: Vec<Entry>, commit: u64) -> Payload {
 
 pub fn heartbeat(commit: u64) -> Payload {
     Payload::Heartbeat { commit: LogIndex(commit), round: ReadRound(0) }
+}
+
+pub fn snapshot(index: u64, term: u64) -> Payload {
+    snapshot_of(index, term, ConfState::new([1, 2, 3].map(MemberId), []))
+}
+
+pub fn snapshot_of(index: u64, term: u64, conf_state: ConfState) -> Payload {
+    Payload::Snapshot { meta: SnapshotMeta { index: LogIndex(index), term: Term(term), conf_state } }
 }
 
 pub fn matched(index: u64) -> Payload {

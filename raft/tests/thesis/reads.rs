@@ -2,35 +2,37 @@
 
 use crate::player::*;
 
-#[test]
-fn a_read_needs_a_majority_of_echoes_in_this_term() {
-    let check = |voters: u64, learners: &[u64], echoes: &[(u64, u64)], expected: bool| {
-        let mut raft = leader(voters, 2, &[1]);
-        for &id in learners {
-            let op = ConfChangeOp::AddLearner;
-            raft.apply_conf_change(&ConfChange { op, member: MemberId(id), context: Bytes::new() });
-        }
-        (2..=voters).for_each(|from| drop(step(&mut raft, from, 2, matched(2))));
-        let round = raft.read_index().unwrap();
-        run(&mut raft);
-        for &(from, echoed) in echoes {
-            step(&mut raft, from, 2, echo(ReadRound(echoed)));
-        }
-        let answer = raft.poll_read();
-        assert_eq!(answer.is_some_and(|read| read.round == round), expected, "{voters}: {echoes:?}");
-    };
-    check(1, &[], &[], true);
-    check(3, &[], &[], false);
-    check(3, &[], &[(2, 1)], true);
-    check(3, &[], &[(2, 0)], false);
-    check(5, &[], &[(2, 1)], false);
-    check(5, &[], &[(2, 1), (2, 1)], false);
-    check(5, &[], &[(2, 1), (3, 1)], true);
-    // Learners and strangers never count.
-    check(3, &[4], &[(4, 1)], false);
-    check(3, &[], &[(9, 1)], false);
-    // An echo of a round that was never sent is not believed in advance.
-    check(3, &[], &[(2, 7)], true);
+/// Echoes count from the round before this read's: 1 is this one.
+fn a_read_needs_a_majority(voters: u64, learners: &[u64], echoes: &[(u64, u64)], expected: bool) {
+    let mut raft = leader(voters, 2, &[1]);
+    for &id in learners {
+        let op = ConfChangeOp::AddLearner;
+        raft.apply_conf_change(&ConfChange { op, member: MemberId(id), context: Bytes::new() });
+    }
+    (2..=voters).for_each(|from| drop(step(&mut raft, from, 2, matched(2))));
+    let round = raft.read_index().unwrap();
+    run(&mut raft);
+    for &(from, echoed) in echoes {
+        step(&mut raft, from, 2, echo(ReadRound(round.0 - 1 + echoed)));
+    }
+    let answer = raft.poll_read();
+    assert_eq!(answer.is_some_and(|read| read.round == round), expected);
+}
+
+cases! {
+    a_read_needs_a_majority {
+        alone_it_is_confirmed: (1, &[], &[], true);
+        not_without_an_echo: (3, &[], &[], false);
+        one_echo_of_three: (3, &[], &[(2, 1)], true);
+        not_by_an_older_round: (3, &[], &[(2, 0)], false);
+        not_by_one_echo_of_four: (4, &[], &[(2, 1)], false);
+        not_by_one_echo_of_five: (5, &[], &[(2, 1)], false);
+        not_by_one_echo_twice: (5, &[], &[(2, 1), (2, 1)], false);
+        two_echoes_of_five: (5, &[], &[(2, 1), (3, 1)], true);
+        not_by_a_learner: (3, &[4], &[(4, 1)], false);
+        not_by_a_stranger: (3, &[], &[(9, 1)], false);
+        an_echo_of_the_future_is_one_of_now: (3, &[], &[(2, 7)], true);
+    }
 }
 
 #[test]
@@ -61,14 +63,14 @@ fn a_leader_that_comes_back_has_forgotten_its_unconfirmed_reads() {
     // In between somebody else may have led and committed more than the index this round was closed with.
     let mut raft = leader(3, 2, &[1]);
     step(&mut raft, 2, 2, matched(2));
-    raft.read_index().unwrap();
+    let round = raft.read_index().unwrap();
     run(&mut raft);
     step(&mut raft, 3, 3, heartbeat(0));
     tick(&mut raft, 20);
     step(&mut raft, 2, 4, vote_reply(true));
     assert_eq!((raft.role(), raft.term()), (Role::Leader, Term(4)));
     step(&mut raft, 2, 4, matched(3));
-    step(&mut raft, 2, 4, echo(ReadRound(1)));
+    step(&mut raft, 2, 4, echo(round));
     assert_eq!(raft.poll_read(), None);
 }
 

@@ -13,24 +13,27 @@ fn vote_requests_carry_the_end_of_the_log_and_wait_for_it() {
     assert!(sent.iter().all(|message| message.term == Term(5) && message.payload == vote(3, 4)), "{sent:?}");
 }
 
-#[test]
-fn votes_go_to_logs_at_least_as_complete() {
-    let check = |log: &[u64], last: (u64, u64), expected: bool| {
-        for request in [vote(last.0, last.1), pre_vote(last.0, last.1)] {
-            let mut raft = member(3, 5, log);
-            assert_eq!(granted(&step(&mut raft, 2, 6, request)), Some(expected), "{log:?} asked by {last:?}");
-        }
-    };
-    check(&[1], (1, 1), true);
-    check(&[1], (2, 1), true);
-    check(&[1, 1], (1, 1), false);
-    check(&[1], (1, 2), true);
-    check(&[1], (2, 2), true);
-    check(&[1, 1], (1, 2), true);
-    check(&[2], (1, 1), false);
-    check(&[2], (2, 1), false);
-    check(&[1, 2], (1, 1), false);
-    check(&[], (0, 0), true);
+fn votes_go_to_complete_logs(log: &[u64], last: (u64, u64), expected: bool) {
+    for request in [vote(last.0, last.1), pre_vote(last.0, last.1)] {
+        let mut raft = member(3, 5, log);
+        assert_eq!(granted(&step(&mut raft, 2, 6, request)), Some(expected), "{log:?} asked by {last:?}");
+    }
+}
+
+cases! {
+    votes_go_to_complete_logs {
+        equal: (&[1], (1, 1), true);
+        longer: (&[1], (2, 1), true);
+        not_shorter: (&[1, 1], (1, 1), false);
+        newer: (&[1], (1, 2), true);
+        newer_and_longer: (&[1], (2, 2), true);
+        newer_though_shorter: (&[1, 1], (1, 2), true);
+        not_older: (&[2], (1, 1), false);
+        not_older_though_longer: (&[2], (2, 1), false);
+        not_older_and_shorter: (&[1, 2], (1, 1), false);
+        empty_to_empty: (&[], (0, 0), true);
+        not_empty: (&[1], (0, 0), false);
+    }
 }
 
 #[test]
@@ -47,16 +50,18 @@ fn a_vote_leaves_when_it_is_durable() {
 }
 
 /// Figure 3.7 (8 in the paper): a majority holding an old entry does not commit it.
-#[test]
-fn only_entries_of_the_own_term_are_counted() {
-    let check = |acknowledged: u64, expected: u64| {
-        let mut raft = leader(3, 4, &[1, 2]);
-        step(&mut raft, 2, 4, matched(acknowledged));
-        assert_eq!(raft.commit_index(), LogIndex(expected), "{acknowledged} acknowledged");
-    };
-    check(1, 0);
-    check(2, 0);
-    check(3, 3);
+fn only_entries_of_the_own_term_are_counted(acknowledged: u64, expected: u64) {
+    let mut raft = leader(3, 4, &[1, 2]);
+    step(&mut raft, 2, 4, matched(acknowledged));
+    assert_eq!(raft.commit_index(), LogIndex(expected));
+}
+
+cases! {
+    only_entries_of_the_own_term_are_counted {
+        first_term_is_not: (1, 0);
+        earlier_term_is_not: (2, 0);
+        own_term_is_and_all_before_it: (3, 3);
+    }
 }
 
 #[test]
