@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
-use engine::disk::{Disk, Op, Owner, Token};
+use engine::disk::{Disk, FileName, Op, Owner, Token};
 use engine::replica::{self, CallId, CheckpointJob, Fatal, Replica, Work};
 use engine::seeded::{self, Bug};
 use engine::types::Revision;
@@ -94,6 +94,8 @@ pub struct World {
     pub trace: Trace,
     /// The run's own randomness.
     pub pcg: Pcg,
+    /// Numbers of the disk operations that write blocks of the log.
+    pub blocks: Vec<u64>,
     settings: Settings,
     workload: Workload,
     watching: Watching,
@@ -130,6 +132,7 @@ impl World {
             judge,
             trace: Trace::default(),
             pcg,
+            blocks: Vec::new(),
             workload,
             watching: Watching::new(seed),
             settings,
@@ -157,6 +160,11 @@ impl World {
     /// What shapes the run.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What shapes the processes to come.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
     }
 
     fn now(&self) -> Instant {
@@ -377,6 +385,9 @@ impl World {
             && *number == self.disk.operations()
         {
             *watched = Some(op.clone());
+        }
+        if let Op::Write { file: FileName::Log(_), .. } = &op {
+            self.blocks.push(self.disk.operations());
         }
         self.disk.submit(token, op);
         self.schedule(after, Event::Disk(token));
