@@ -29,9 +29,12 @@ pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
     }
     let links = Links::new(survey);
     let proven = survey.proven();
+    // Where the next block belongs.
+    let mut end = (survey.first_segment, 0);
+    let mut astray: Vec<&Found> = Vec::new();
     loop {
         let last = chain.accepted.last();
-        if let Some(next) = links.next(last) {
+        if let Some(next) = links.next(last, end) {
             if last.is_none() && next.header.first_index > applied.saturating_add(1) {
                 chain.damage = Some((next.file(), 0, next.header.number - 1));
                 return chain;
@@ -39,23 +42,39 @@ pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
             if next.read_at != next.offset {
                 chain.warnings.push(format!("the head of {} is damaged; its copy was used", next.file()));
             }
+            if last.is_none() || stands_behind(next, last, end) {
+                end = (next.segment, next.end());
+            } else {
+                chain.warnings.push(format!(
+                    "block {} stands at offset {} of {} and belongs at {} of {}: the drive wrote it to the wrong place; \
+                     it counts all the same",
+                    next.header.number,
+                    next.offset,
+                    next.file(),
+                    end.1,
+                    FileName::Log(end.0)
+                ));
+                astray.push(next);
+                end.1 += u64::from(next.header.length);
+            }
             chain.accepted.push(next.clone());
             continue;
         }
         // The first segment's head was durable before anything else was written, so it cannot be torn.
         let missing = last.map_or(1, |last| last.header.number + 1);
-        let torn = last.is_some() && missing > proven;
-        let Some(resume) = links.resume(last).filter(|_| !torn) else {
-            // What vouches for the missing block stands before it: the last accepted one went astray, and the blocks
-            // that should follow it are where it should be.
-            if let Some(last) = last.filter(|last| !torn && survey.promised(Some(last)).index > applied) {
-                chain.damage = Some((last.file(), last.end(), missing));
+        let torn = last.is_some() && missing > proven && !is_overwritten(survey, &astray, end);
+        let Some(resume) = links.resume(last, end).filter(|_| !torn) else {
+            // Nobody vouches for a block that another one has overwritten; or what vouches for the missing one stands
+            // before it.
+            let lost = missing > proven || survey.promised(last).index > applied;
+            if last.is_some() && !torn && lost {
+                chain.damage = Some((FileName::Log(end.0), end.1, missing));
             } else {
-                note_tail(survey, last, &mut chain.warnings);
+                note_tail(survey, last, end, &mut chain.warnings);
             }
             return chain;
         };
-        let (file, offset) = first_broken(survey, last, resume);
+        let (file, offset) = first_broken(survey, last, end, resume);
         if resume.header.first_index > applied.saturating_add(1) {
             chain.damage = Some((file, offset, missing));
             return chain;
@@ -65,9 +84,30 @@ pub(super) fn follow(survey: &Survey, applied: u64) -> Chain {
              is dropped",
             resume.header.number
         ));
+        end = (resume.segment, resume.end());
         chain.accepted.clear();
         chain.accepted.push(resume.clone());
     }
+}
+
+/// A place in the row of all bytes of the log: number of a segment, and offset in it.
+type Place = (u64, u64);
+
+/// Whether `next` is where a block behind `last` belongs. `last` itself may have gone astray, and then the place behind
+/// it is `end`; or be the first in its place again after one that did.
+fn stands_behind(next: &Found, last: Option<&Found>, end: Place) -> bool {
+    next.start.is_some()
+        || next.place() == end
+        || last.is_some_and(|last| next.place() == (last.segment, last.end()))
+}
+
+/// Whether a block that went astray lies where the one at `end` was, if there was one.
+fn is_overwritten(survey: &Survey, astray: &[&Found], end: Place) -> bool {
+    let is_broken =
+        survey.broken.iter().any(|broken| (broken.file, broken.offset) == (FileName::Log(end.0), end.1));
+    astray
+        .iter()
+        .any(|block| block.segment == end.0 && block.end() > end.1 && (block.offset <= end.1 || is_broken))
 }
 
 /// Valid blocks by what leads to them.
@@ -89,7 +129,10 @@ impl<'a> Links<'a> {
     }
 
     /// The block that follows `last`, or the first of all.
-    fn next(&self, last: Option<&Found>) -> Option<&'a Found> {
+    ///
+    /// Start, number and the CRC of the header before it name one block and no other, wherever it stands: one that is
+    /// not at `end`, where it belongs, was written to the wrong place, and its bytes are as good as they were.
+    fn next(&self, last: Option<&Found>, end: Place) -> Option<&'a Found> {
         let Some(last) = last else {
             // An earlier attempt to begin may have left a segment without a head before the first block of
             // all.
@@ -98,18 +141,13 @@ impl<'a> Links<'a> {
         };
         let number = last.header.number + 1;
         let follows = |found: &&&Found| found.header.previous == last.header_crc;
-        let in_place = |found: &&&Found| {
-            found.header.start == last.header.start
-                && (found.place() == (last.segment, last.end())
-                    || (found.segment > last.segment && found.start.is_some()))
-        };
-        let beside = self.by_number.get(&number).into_iter().flatten().filter(follows).find(in_place);
+        let beside = self.by_number.get(&number).into_iter().flatten();
+        let beside = beside.filter(follows).filter(|found| found.header.start == last.header.start);
         let cuts_here = |found: &&&Found| {
-            found.header.start > last.header.start
-                && found.segment > last.segment
-                && found.start.is_some_and(|start| start.cut == number)
+            found.header.start > last.header.start && found.start.is_some_and(|start| start.cut == number)
         };
         beside
+            .max_by_key(|found| stands_behind(found, Some(last), end))
             .or_else(|| {
                 let cuts = self.heads.iter().filter(follows).filter(cuts_here);
                 cuts.max_by_key(|found| found.header.start)
@@ -117,19 +155,19 @@ impl<'a> Links<'a> {
             .copied()
     }
 
-    /// The first block behind whatever is missing after `last`.
-    fn resume(&self, last: Option<&Found>) -> Option<&'a Found> {
-        let (number, place) = last.map_or((0, None), |last| (last.header.number, Some(last.place())));
+    /// The first block behind whatever is missing after `last`, which would stand at `end`.
+    fn resume(&self, last: Option<&Found>, end: Place) -> Option<&'a Found> {
+        let number = last.map_or(0, |last| last.header.number);
         let later = self.by_number.range(number + 1..).flat_map(|(_, found)| found);
-        later.copied().find(|found| Some(found.place()) > place)
+        later.copied().find(|found| last.is_none() || found.place() >= end)
     }
 }
 
 /// Where to point an operator: the first place between `last` and `resume` that once was a block, or where
 /// the missing one should begin.
-fn first_broken(survey: &Survey, last: Option<&Found>, resume: &Found) -> (FileName, u64) {
-    let from = last.map_or((0, 0), |found| (found.segment, found.end()));
-    let expected = last.map_or((FileName::Log(resume.segment), 0), |found| (found.file(), found.end()));
+fn first_broken(survey: &Survey, last: Option<&Found>, end: Place, resume: &Found) -> (FileName, u64) {
+    let from = last.map_or((0, 0), |_| end);
+    let expected = last.map_or((FileName::Log(resume.segment), 0), |_| (FileName::Log(end.0), end.1));
     let between = survey.broken.iter().find(|broken| {
         let FileName::Log(segment) = broken.file else { return false };
         let place = (segment, broken.offset);
@@ -138,18 +176,17 @@ fn first_broken(survey: &Survey, last: Option<&Found>, resume: &Found) -> (FileN
     between.map_or(expected, |broken| (broken.file, broken.offset))
 }
 
-fn note_tail(survey: &Survey, last: Option<&Found>, warnings: &mut Vec<String>) {
-    let Some(last) = last else {
+fn note_tail(survey: &Survey, last: Option<&Found>, end: Place, warnings: &mut Vec<String>) {
+    if last.is_none() {
         return;
-    };
-    let beyond = survey.end(Some(last)).count() - 1;
-    let torn = survey.broken.iter().any(|broken| broken.file == last.file() && broken.offset == last.end());
+    }
+    let beyond = survey.end(last).count() - 1;
+    let (file, offset) = (FileName::Log(end.0), end.1);
+    let torn = survey.broken.iter().any(|broken| broken.file == file && broken.offset == offset);
     if torn || beyond > 0 {
         warnings.push(format!(
-            "{} ends in a torn write at offset {}: it and {beyond} blocks after it were never acknowledged and \
-             are cut",
-            last.file(),
-            last.end()
+            "{file} ends in a torn write at offset {offset}: it and {beyond} blocks after it were never acknowledged \
+             and are cut"
         ));
     }
 }

@@ -3,8 +3,8 @@
 //! The story:
 //! 1. The survey finds the valid blocks, those apart that the index makes needless. P is the greatest
 //!    `durable_upto` among them.
-//! 2. The chain: from the first segment's head, each block must follow the one before by place, number and
-//!    the CRC of its header, or be the head of a later start that cut exactly here.
+//! 2. The chain: from the first segment's head, each block must follow the one before by number and the CRC
+//!    of its header, or be the head of a later start that cut exactly here. One in the wrong place counts.
 //! 3. At the first block b that is missing: b > P is a torn tail, and the log ends before b. b <= P is
 //!    damage. If the next valid block needs no entry above the applied one, the index holds all that was
 //!    lost: the log before it is dropped and the chain goes on there. Otherwise acknowledged data is gone: a

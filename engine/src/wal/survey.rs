@@ -27,7 +27,7 @@ pub(super) struct Found {
     pub header_crc: u32,
     /// Number of the segment.
     pub segment: u64,
-    /// Where the block belongs.
+    /// Where the block stands: where it belongs, unless the drive wrote it to the wrong place.
     pub offset: u64,
     /// Where it was read: elsewhere only for a head whose copy stands in for it.
     pub read_at: u64,

@@ -65,6 +65,11 @@ impl Settings {
         }
     }
 
+    /// Every start makes a checkpoint as soon as it has applied an entry of its own.
+    pub fn checkpoint_at_once(&mut self) {
+        self.checkpoint_entries = 1;
+    }
+
     /// The member's configuration.
     pub fn replica(&self) -> Config {
         let mut config = Config::new(0xc1, MEMBER, 1);

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use engine::disk::mem::{Fault, MemDisk};
 use engine::disk::pcg::Pcg;
-use engine::disk::{Disk, Op, Owner, Token};
+use engine::disk::{Disk, FileName, Op, Owner, Token};
 use engine::replica::{self, CheckpointJob, Fatal, Replica, Work};
 use engine::seeded::{self, Bug};
 use engine::types::Revision;
@@ -140,6 +140,8 @@ pub struct World {
     pub trace: Trace,
     /// The run's own randomness.
     pub pcg: Pcg,
+    /// Numbers of the disk operations that write blocks of the log.
+    pub blocks: Vec<u64>,
     settings: Settings,
     workload: Workload,
     origin: Instant,
@@ -190,6 +192,7 @@ impl World {
             judge,
             trace: Trace::default(),
             pcg,
+            blocks: Vec::new(),
             workload,
             settings,
             #[allow(
@@ -234,6 +237,11 @@ impl World {
     /// What shapes the run.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What shapes the processes to come.
+    pub fn settings_mut(&mut self) -> &mut Settings {
+        &mut self.settings
     }
 
     /// The time by the node's own clock.
@@ -540,6 +548,10 @@ impl World {
             && *number == self.nodes[self.at].disk.operations()
         {
             *watched = Some(op.clone());
+        }
+        if let Op::Write { file: FileName::Log(_), .. } = &op {
+            let number = self.disk().operations();
+            self.blocks.push(number);
         }
         self.disk_mut().submit(token, op);
         self.schedule_inside(after, Inside::Disk(token));

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod disk;
+mod failure;
 mod loads;
 #[cfg(not(miri))]
 pub mod mapped;

@@ -2,13 +2,13 @@
 
 use super::super::page::{Miss, PAGE_HEADER, Page, PageNo, ReadPages, WritePages};
 use super::super::{Limits, Loader, Opened, Wanted, Writer, open};
-use super::disk::MemDisk;
+use crate::disk::Disk;
 
 /// Small enough for Miri, large enough for a few hundred pages.
 pub const LIMITS: Limits = Limits { page_count_max: 1024, frame_count_max: 2048, readers_max: 8 };
 
 /// Opens the index of `disk` without a mapping.
-pub fn open_toy(disk: &mut MemDisk) -> Opened {
+pub fn open_toy(disk: &mut dyn Disk) -> Opened {
     open(disk, None, LIMITS).expect("the index opens")
 }
 
@@ -88,7 +88,7 @@ fn leaf(writer: &mut Writer, number: u64) -> PageNo {
 }
 
 /// All numbers of the newest version, bringing in what is missing, after the allocator agreed with the tree.
-pub fn load_values(disk: &mut MemDisk, writer: &mut Writer) -> Vec<u64> {
+pub fn load_values(disk: &mut dyn Disk, writer: &mut Writer) -> Vec<u64> {
     let Some(root) = writer.version().root else { return Vec::new() };
     let mut loader = Loader::new();
     loop {

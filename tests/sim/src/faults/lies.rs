@@ -16,10 +16,11 @@ use crate::world::{Stop, World};
 /// A process that goes on never notices; what counts is what the next one finds. A block that was lost at the very end
 /// of the log is like one that was never written.
 pub fn lies(cases: u64) -> Vec<Row> {
-    let mut rows = ["lost write", "misdirected write or read"].map(Row::new);
+    let names = ["lost write", "misdirected write or read", "misdirected block of the log"];
+    let mut rows = names.map(Row::new);
     for seed in 0..cases {
         // The end of a run is what its successor sees.
-        let end = match operations_of(seed) {
+        let (end, blocks) = match operations_of(seed) {
             Ok(operations) => operations,
             Err(stop) => {
                 rows[0].add(format!("seed {seed}"), Outcome::Wrong(stop.to_string()));
@@ -28,8 +29,12 @@ pub fn lies(cases: u64) -> Vec<Row> {
         };
         let mut pcg = Pcg::new(seed);
         let at = end - pcg.below(100).min(end - 1);
-        let elsewhere = Fault::Misdirect(pcg.below(30) * 4096);
-        for (fault, row) in [Fault::LoseWrite, elsewhere].into_iter().zip(&mut rows) {
+        let elsewhere = |pcg: &mut Pcg| Fault::Misdirect(pcg.below(30) * 4096);
+        let lies = [(at, Fault::LoseWrite), (at, elsewhere(&mut pcg))];
+        // Blocks are some of the last operations only, and the last ones are those that nobody vouches for.
+        let block = pcg.below(BLOCKS.min(blocks.len() as u64)) as usize;
+        let astray = (blocks[blocks.len() - 1 - block], elsewhere(&mut pcg));
+        for ((at, fault), row) in lies.into_iter().chain([astray]).zip(&mut rows) {
             let (op, outcome) = lie(seed, at, fault);
             row.add(format!("seed {seed} operation {at}, {op}, {fault:?}"), outcome);
         }
@@ -37,10 +42,14 @@ pub fn lies(cases: u64) -> Vec<Row> {
     rows.into()
 }
 
-fn operations_of(seed: u64) -> Result<u64, Stop> {
+/// So many blocks at the end of a log may go astray.
+const BLOCKS: u64 = 10;
+
+/// How many operations a run has, and which of them write blocks of the log.
+fn operations_of(seed: u64) -> Result<(u64, Vec<u64>), Stop> {
     let mut world = World::new(seed);
     rest(&mut world)?;
-    Ok(world.disk().operations())
+    Ok((world.disk().operations(), world.blocks))
 }
 
 /// What the operation was, and how the case ended.
