@@ -182,7 +182,9 @@ impl Replica {
         if let Ok(done) = &answer {
             self.note_leases(now, done);
         }
-        self.answer(id, answer);
+        if self.answer(id, answer) {
+            self.passages.forget_before(id);
+        }
     }
 }
 

@@ -33,6 +33,9 @@ mod applying;
 // Reads that wait for an index.
 mod read;
 
+// When writes passed the log.
+pub mod passage;
+
 // Hashes that compactions leave.
 mod hashing;
 
@@ -70,6 +73,7 @@ use crate::wal::{self, EntryId, WalFailure};
 use applying::ApplyQueue;
 use checkpoint::Checkpoints;
 use hashing::Hashing;
+use passage::{Passage, Passages};
 use read::Reads;
 use reclaim::Reclaiming;
 use space::Reserve;
@@ -99,6 +103,8 @@ pub enum Event {
         call: CallId,
         /// What.
         answer: Answer,
+        /// When it passed the log.
+        passage: Passage,
     },
     /// A read may go on: its index is published, or what it found cold may be in memory now.
     Go {
@@ -245,6 +251,10 @@ pub struct Replica {
     next_request: u64,
     /// Admitted writes without an answer.
     waiting: HashMap<RequestId, CallId>,
+    /// When they passed the log.
+    passages: Passages,
+    /// Writes that were admitted and had no effect as far as their callers know.
+    failed: u64,
     /// When their time is up, oldest first.
     deadlines: VecDeque<(Instant, RequestId)>,
     applies: ApplyQueue,
@@ -318,9 +328,9 @@ impl Replica {
     /// Moves everything on that can move: call it after any input.
     pub fn turn(&mut self, now: Instant) -> Result<(), Fatal> {
         self.reclaim(now)?;
+        self.passages.settle(now, self.wal.durable());
         self.revoke_expired(now);
-        self.propose_batch();
-        self.pump_raft();
+        self.propose_batch(now);
         self.apply(now)?;
         self.advance_hashes()?;
         self.advance_checkpoint(now)?;
@@ -331,8 +341,9 @@ impl Replica {
         Ok(())
     }
 
-    fn propose_batch(&mut self) {
+    fn propose_batch(&mut self, now: Instant) {
         if self.batch_ends.is_empty() {
+            self.pump_raft();
             return;
         }
         self.proposed = true;
@@ -344,22 +355,33 @@ impl Replica {
             Ok(proposed) => ((proposed.last.0 + 1 - proposed.first.0) as usize, ApiError::TooManyRequests),
             Err(error) => (0, refusal(error)),
         };
+        self.pump_raft();
+        if let Some((_, last)) = ends[..admitted].last() {
+            self.passages.push(now, ends[0].1, *last, self.pushed.0);
+        }
         for (_, id) in &ends[admitted..] {
             self.refuse(*id, error);
         }
     }
 
     fn refuse(&mut self, id: RequestId, error: ApiError) {
+        // Whoever is told to come back later has not failed, as in etcd.
+        self.failed += u64::from(error != ApiError::TooManyRequests);
         self.answer(id, Err(error));
     }
 
-    /// Tells whoever waits. Without a call it is another member's request, a replayed one, or one whose time was up.
-    fn answer(&mut self, id: RequestId, answer: Answer) {
+    /// Tells whoever waits; false if nobody does. Without a call it is another member's request, a replayed one, or one
+    /// whose time was up.
+    fn answer(&mut self, id: RequestId, answer: Answer) -> bool {
         match self.waiting.remove(&id) {
-            None => {}
+            None => return false,
             Some(CallId::LESSOR) => self.lessor.on_revoke_answered(answer.is_ok()),
-            Some(call) => self.events.push_back(Event::Answer { call, answer }),
+            Some(call) => {
+                let passage = self.passages.of(id);
+                self.events.push_back(Event::Answer { call, answer, passage });
+            }
         }
+        true
     }
 
     /// Carries raft's outputs to where they go.
@@ -514,7 +536,7 @@ impl Replica {
                 self.refuse(id, ApiError::Timeout);
             }
         }
-        self.reads.expire(now, &mut self.events);
+        self.reads.expire(now, self.config.request_timeout, &mut self.events);
         self.relieve(now);
         let check = self.expire_leases(now);
         let seal = self.wal.poll_timer(now);
@@ -604,6 +626,16 @@ impl Replica {
     /// Writes admitted and not answered.
     pub fn pending(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Admitted writes that were refused or whose time was up.
+    pub fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    /// Linearizable reads that waited long for their index, and those that never got it.
+    pub fn reads_late(&self) -> (u64, u64) {
+        self.reads.late()
     }
 
     /// Bytes of index pages in use and history not reclaimed: etcd's dbSize. Log and spares do not count.

@@ -120,6 +120,8 @@ pub fn open(
         // Ids of this start follow the nonce, so that no entry of an earlier one answers a request of this.
         next_request: if seeded::is(Bug::ReuseRequestIds) { 0 } else { nonce },
         waiting: Default::default(),
+        passages: Default::default(),
+        failed: 0,
         deadlines: Default::default(),
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),

@@ -1,7 +1,7 @@
 //! Reads that wait: for the index they must see, or for something cold.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use raft::{ReadError, ReadRound, ReadState};
 
@@ -9,6 +9,9 @@ use super::{CallId, Event, Replica};
 use crate::error::ApiError;
 use crate::mvcc::history::cold::Wanted;
 use crate::seeded::{self, Bug};
+
+/// A read that waits longer for its index is slow, as in etcd.
+const SLOW: Duration = Duration::from_millis(500);
 
 /// How a read begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,10 @@ pub struct Reads {
     /// Waiting for something of the history, each for its own: a thousand that wait for a thousand records must not all
     /// look again whenever one of them comes.
     history: BTreeMap<Wanted, Vec<CallId>>,
+    /// Rounds up to this one were looked at when they were slow.
+    seen_slow: Option<ReadRound>,
+    slow: u64,
+    failed: u64,
 }
 
 impl Reads {
@@ -66,13 +73,26 @@ impl Reads {
         events.extend(calls.into_iter().map(|call| Event::Go { call }));
     }
 
-    /// Refuses reads whose round never came.
-    pub fn expire(&mut self, now: Instant, events: &mut VecDeque<Event>) {
+    /// Reads that waited long for their round, and those whose round never came.
+    pub fn late(&self) -> (u64, u64) {
+        (self.slow, self.failed)
+    }
+
+    /// Refuses reads whose round did not come within `limit`, and counts slow ones.
+    pub fn expire(&mut self, now: Instant, limit: Duration, events: &mut VecDeque<Event>) {
+        let counted = self.rounds.partition_point(|(round, ..)| Some(*round) <= self.seen_slow);
+        let due = now + limit.saturating_sub(SLOW);
+        let slow = self.rounds.partition_point(|(.., deadline)| *deadline <= due);
+        if slow > counted {
+            self.slow += (slow - counted) as u64;
+            self.seen_slow = Some(self.rounds[slow - 1].0);
+        }
         while let Some(&(_, call, deadline)) = self.rounds.front() {
             if deadline > now {
                 break;
             }
             self.rounds.pop_front();
+            self.failed += 1;
             events.push_back(Event::Refused { call, error: ApiError::Timeout });
         }
     }

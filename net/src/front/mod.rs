@@ -32,6 +32,9 @@ mod watch;
 // How many operations of each kind there were.
 pub mod operations;
 
+// What the clients' libraries say they are.
+pub mod versions;
+
 // What all connections hold together.
 mod ledger;
 
@@ -42,6 +45,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use engine::error::ApiError;
 use engine::mvcc::walk::Budget;
+use engine::replica::passage::Passage;
 use engine::replica::{CallId, Event, Fatal, Replica};
 use engine::request::{Compact, Write};
 use engine::types::{Member, Revision};
@@ -60,6 +64,7 @@ use long::Task;
 use operations::Operations;
 use pins::{Finishing, Pin, Pins, Sending};
 use streams::Streamed;
+use versions::Versions;
 use watch::Watches;
 
 /// A connection of this core.
@@ -106,6 +111,22 @@ enum Waiting {
     KeepAlive(Place),
     /// Somebody outside gRPC waits for a linearizable read.
     Outside(u64),
+}
+
+impl Waiting {
+    /// Whose call it is.
+    fn place(&self) -> Option<Place> {
+        Some(match self {
+            Waiting::Write(place)
+            | Waiting::Compaction(place, _)
+            | Waiting::Again { place, .. }
+            | Waiting::Slice(Task { place, .. })
+            | Waiting::Answer { place, .. }
+            | Waiting::Stream(place)
+            | Waiting::KeepAlive(place) => *place,
+            Waiting::Outside(_) => return None,
+        })
+    }
 }
 
 /// An answer on its way out.
@@ -184,6 +205,7 @@ pub struct Front {
     operations: Operations,
 }
 
+    versions: Versions,
 impl Front {
     /// No connections yet.
     pub fn new(config: Config) -> Front {
@@ -208,6 +230,7 @@ impl Front {
         }
     }
 
+            versions: Versions::default(),
     /// A connection was accepted, and its first bytes say HTTP/2.
     pub fn accept(&mut self, now: Instant) -> ConnId {
         let server = grpc::Server::counting(self.config.grpc, now, Rc::clone(&self.tally));
@@ -248,7 +271,7 @@ impl Front {
             match event {
                 grpc::Event::Request { call, method, metadata, message } => {
                     let place = Place { conn, call };
-                    let served = match serve::admit(metadata, replica) {
+                    let served = match self.admit(method, metadata, replica) {
                         Ok(()) => self.serve(now, place, route::method_of(method), message, replica)?,
                         Err(error) => serve::Served::Refused(error.into()),
                     };
@@ -256,7 +279,7 @@ impl Front {
                 }
                 grpc::Event::Call { call, method, metadata } => {
                     let place = Place { conn, call };
-                    let opened = match serve::admit(metadata, replica) {
+                    let opened = match self.admit(method, metadata, replica) {
                         Ok(()) => self.open_call(now, place, route::method_of(method), metadata),
                         Err(error) => Streamed::End(Refusal::from(error).into()),
                     };
@@ -311,6 +334,16 @@ impl Front {
     pub fn poll_ended(&mut self) -> Option<ConnId> {
         self.ledger.poll_ended()
     }
+    /// Calls by what their clients' libraries say they are.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// Calls of `Defragment` that wait for reclaim.
+    pub fn defragments(&self) -> usize {
+        self.finishing.iter().filter(|waiting| waiting.is_defragment()).count()
+    }
+
 
     /// Whether the connection takes more input before its output has gone.
     pub fn wants_input(&mut self, conn: ConnId) -> bool {
@@ -319,16 +352,19 @@ impl Front {
 
     /// The replica has news.
     pub fn on_event(&mut self, now: Instant, event: Event, replica: &mut Replica) -> Result<(), Fatal> {
-        let (call, outcome) = match event {
-            Event::Answer { call, answer } => (call, Some(answer)),
-            Event::Go { call } => (call, None),
-            Event::Refused { call, error } => (call, Some(Err(error))),
+        let (call, outcome, passage) = match event {
+            Event::Answer { call, answer, passage } => (call, Some(answer), passage),
+            Event::Go { call } => (call, None, Passage { logged: Some(now), durable: None }),
+            Event::Refused { call, error } => (call, Some(Err(error)), Passage::default()),
         };
         let Some(waiting) = self.waiting.remove(Key::from_u64(call.0)) else { return Ok(()) };
         match (waiting, outcome) {
             (Waiting::Outside(id), outcome) => {
                 let read = outcome.map_or(Ok(()), |answer| answer.map(|_| ()));
                 self.outside.push_back((id, read));
+        if let Some(place) = waiting.place() {
+            self.note_passage(place, passage);
+        }
                 Ok(())
             }
             (Waiting::KeepAlive(place), outcome) => self.with(place, |front, server| {
@@ -378,6 +414,17 @@ impl Front {
                 Ok(answer) => serve::Served::Answer(answer),
                 Err(error) => serve::Served::Refused(error.into()),
             };
+    /// Notes for a call when it went on, and when it was durable.
+    fn note_passage(&mut self, place: Place, passage: Passage) {
+        let connection = self.conns.entry(place.conn.0);
+        let stages = connection.and_then(|connection| connection.server.stages(place.call));
+        // What a long answer finds cold on its way out delays no stage before that.
+        if let Some(stages) = stages.filter(|stages| stages.answered.is_none()) {
+            stages.started = passage.logged.or(stages.started);
+            stages.durable = passage.durable.or(stages.durable);
+        }
+    }
+
             front.settle(place, served, server, replica)
         })
     }

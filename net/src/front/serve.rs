@@ -21,7 +21,7 @@ use super::long::{self, Task, Work};
 use super::pins::{self, Sending};
 use super::{Front, Outgoing, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
-use crate::api::route::Method;
+use crate::api::route::{self, Method};
 use crate::api::snapshot::{self, Snapshot};
 use crate::api::{Refusal, cluster, health, lease, maintenance};
 use crate::grpc::{self, Metadata};
@@ -76,18 +76,23 @@ pub fn is_built(method: Method) -> bool {
     )
 }
 
-/// The checks before a request is looked at.
-pub fn admit(metadata: &Metadata, replica: &Replica) -> Result<(), ApiError> {
-    if metadata.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
-        return Err(ApiError::InvalidClientApiVersion);
-    }
-    if metadata.has_leader() && replica.raft().leader().is_none() {
-        return Err(ApiError::NoLeader);
-    }
-    Ok(())
-}
-
 impl Front {
+    /// The checks before a request is looked at.
+    pub(super) fn admit(
+        &mut self,
+        method: grpc::MethodId,
+        metadata: &Metadata,
+        replica: &Replica,
+    ) -> Result<(), ApiError> {
+        let version = metadata.client_api_version().map(std::str::from_utf8).transpose();
+        let version = version.map_err(|_| ApiError::InvalidClientApiVersion)?;
+        self.versions.count(version, route::kind_of(method));
+        if metadata.has_leader() && replica.raft().leader().is_none() {
+            return Err(ApiError::NoLeader);
+        }
+        Ok(())
+    }
+
     /// Serves a request that just came.
     pub(super) fn serve(
         &mut self,
@@ -339,6 +344,11 @@ impl Front {
         &mut self,
         place: Place,
         served: Served,
+        if !matches!(served, Served::Later)
+            && let Some(stages) = server.stages(place.call)
+        {
+            stages.answered = stages.answered.or(self.tally.now());
+        }
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<(), Fatal> {

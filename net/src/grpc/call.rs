@@ -11,7 +11,7 @@
 use super::frame::PREFIX_LEN;
 use super::metadata::{Metadata, MethodId, MethodKind};
 use super::status::Code;
-use super::tally::Tally;
+use super::tally::{Ended, Stages, Tally};
 use crate::h2::{Connection, StreamKey, abuse::STREAM_COST_BYTES};
 use std::time::Instant;
 
@@ -59,6 +59,8 @@ pub(super) struct Call {
     pub(super) charged_bytes: usize,
     /// When its message was complete, if the time is told.
     pub(super) begun: Option<Instant>,
+    /// What it passed since.
+    pub(super) stages: Stages,
     /// Length of its message.
     pub(super) request_bytes: usize,
     pub(super) half_closed: bool,
@@ -86,6 +88,7 @@ impl Call {
             half_closed: false,
             headers_sent: false,
             message_left: 0,
+            stages: Stages::default(),
             prefix: None,
         }
     }
@@ -96,6 +99,7 @@ impl Call {
         self.id = id;
         self.stage = Stage::Receiving;
         self.begun = None;
+        self.stages = Stages::default();
         self.half_closed = half_closed;
         self.headers_sent = false;
         self.message_left = 0;
@@ -121,8 +125,9 @@ impl Call {
             return;
         }
         tally.on_handled(self.method, code);
-        if let (MethodKind::OneMessage, Some(begun)) = (self.kind, self.begun) {
-            tally.time(self.method, begun, self.request_bytes, code);
+        if let Some(begun) = self.begun {
+            let Call { method, stages, request_bytes, .. } = *self;
+            tally.on_ended(Ended { method, begun, stages, request_bytes, code });
         }
     }
 

@@ -10,7 +10,7 @@ use super::frame::{self, PREFIX_LEN};
 use super::gzip;
 use super::metadata::{Metadata, MethodId, Route};
 use super::status::{Code, Status, percent_encoded};
-use super::tally::Tally;
+use super::tally::{Stages, Tally};
 use crate::h2::abuse::MESSAGE_LATE;
 use crate::h2::{self, Connection, ConnectionError, Reason};
 use std::collections::VecDeque;
@@ -83,7 +83,7 @@ pub struct Server {
     deadlines: Deadlines,
     /// Calls that wait for the rest of their message.
     unfinished: Deadlines,
-    /// Calls begun in the current input whose message was not complete when they were last seen.
+    /// Calls of the current input whose message was not complete when they were last seen.
     begun: Vec<CallId>,
     /// Ended from outside, yet to be reported.
     cancelled: VecDeque<CallId>,
@@ -325,6 +325,11 @@ impl Server {
 
     /// Tells the ledger what the caller holds for a call beside what it queued; until the next word, or the call's end.
     pub fn charge(&mut self, id: CallId, bytes: usize) {
+    /// What a call passed since it came.
+    pub fn stages(&mut self, id: CallId) -> Option<&mut Stages> {
+        live(&mut self.calls, id).map(|call| &mut call.stages)
+    }
+
         if let Some(call) = live(&mut self.calls, id) {
             call.charged_bytes = bytes;
             call.note(&mut self.http);
