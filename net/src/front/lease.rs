@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use engine::lease::lessor::Later;
 use engine::mvcc::Cold;
 use engine::mvcc::walk::Budget;
@@ -12,7 +11,7 @@ use engine::types::LeaseId;
 
 use super::long::{Task, Work};
 use super::serve::Served;
-use super::{Front, Place, Waiting};
+use super::{Front, Place};
 use crate::api::Refusal;
 use crate::api::lease::{self, AttachedKeys};
 use crate::api::route::Method;
@@ -88,8 +87,7 @@ impl Front {
             Err(malformed) => return Refusal::from(malformed).into(),
         };
         if !replica.lessor().is_primary() {
-            let (method, message) = (Method::LeaseTimeToLive, Bytes::copy_from_slice(message));
-            let key = self.waiting.insert(Waiting::Again { place, method, message });
+            let key = self.hold(place, Method::LeaseTimeToLive, message);
             let waits = replica.lease_wait(now, id, Later::Primary, CallId(key.to_u64()));
             waits.expect("that this member leads can always be waited for");
             return Served::Later;

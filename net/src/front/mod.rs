@@ -99,8 +99,8 @@ enum Waiting {
     Write(Place),
     /// A compaction whose answer waits for reclaim as well.
     Compaction(Place, Revision),
-    /// A request waits until it can be served from the beginning.
-    Again { place: Place, method: Method, message: Bytes },
+    /// A request, whose message is held, waits until it can be served from the beginning.
+    Again { place: Place, method: Method },
     /// A read in slices found something cold.
     Slice(Task),
     /// An answer found a record cold.
@@ -183,6 +183,8 @@ pub struct Front {
     waiting: Slab<Waiting>,
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
+    /// Messages of requests that wait. Their connections' ledgers know of them, and they go with their calls.
+    held: BTreeMap<(u64, u64), Bytes>,
     /// Answers on their way out.
     answers: BTreeMap<(u64, u64), Sending>,
     /// What the reads and answers under way need.
@@ -215,6 +217,7 @@ impl Front {
             conns: Slab::default(),
             waiting: Slab::default(),
             tasks: VecDeque::new(),
+            held: BTreeMap::new(),
             answers: BTreeMap::new(),
             stream_budget: Budget(0),
             keep_alives: BTreeMap::new(),
@@ -297,6 +300,7 @@ impl Front {
                 }
                 grpc::Event::Cancelled { call } => {
                     self.answers.remove(&Place { conn, call }.key());
+                    self.held.remove(&Place { conn, call }.key());
                     self.finishing.retain(|waiting| waiting.place != Place { conn, call });
                     self.cancel_call(Place { conn, call });
                 }
@@ -383,11 +387,18 @@ impl Front {
                 self.answer_finished(replica)
             }
             (Waiting::Compaction(place, _), Some(refused)) => self.deliver(place, refused, replica),
-            (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
-            (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
-                let served = front.serve_now(now, place, method, &message, replica)?;
-                front.settle(place, served, server, replica)
-            }),
+            (Waiting::Again { place, .. }, Some(answer)) => {
+                self.held.remove(&place.key());
+                self.deliver(place, answer, replica)
+            }
+            (Waiting::Again { place, method }, None) => {
+                // It went with its call, or that one with its connection.
+                let Some(message) = self.held.remove(&place.key()) else { return Ok(()) };
+                self.with(place, |front, server| {
+                    let served = front.serve_now(now, place, method, &message, replica)?;
+                    front.settle(place, served, server, replica)
+                })
+            }
             (Waiting::Slice(task), None) => {
                 self.tasks.push_back(task);
                 Ok(())
@@ -427,6 +438,18 @@ impl Front {
 
             front.settle(place, served, server, replica)
         })
+    }
+
+    /// A request waits for the replica, and its message with it.
+    fn hold(&mut self, place: Place, method: Method, message: &[u8]) -> Key {
+        self.held.insert(place.key(), Bytes::copy_from_slice(message));
+        self.waiting.insert(Waiting::Again { place, method })
+    }
+
+    /// It does not wait after all.
+    fn unhold(&mut self, place: Place, key: Key) {
+        self.waiting.remove(key);
+        self.held.remove(&place.key());
     }
 
     /// Works on a connection that may be gone; then so is what was to be done.
@@ -506,7 +529,8 @@ impl Front {
             gone.server.on_closed();
             self.ledger.note(gone.noted_bytes, 0);
         }
-        drop_answers(&mut self.answers, conn, |_| false);
+        drop_of(&mut self.answers, conn, |_| false);
+        drop_of(&mut self.held, conn, |_| false);
         self.drop_finishing(conn, |_| false);
         self.cancel_calls_of(conn);
     }
@@ -543,7 +567,8 @@ impl Front {
         let Some(connection) = self.conns.entry(conn.0) else { return Ok(()) };
         connection.server.handle_timeout(now)?;
         // Calls past their deadline take their answers with them.
-        drop_answers(&mut self.answers, conn, |call| connection.server.is_live(call));
+        drop_of(&mut self.answers, conn, |call| connection.server.is_live(call));
+        drop_of(&mut self.held, conn, |call| connection.server.is_live(call));
         self.finishing
             .retain(|waiting| waiting.place.conn != conn || connection.server.is_live(waiting.place.call));
         self.close_dead_watches(conn);
@@ -596,17 +621,13 @@ impl Front {
     }
 }
 
-/// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
-fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Sending>,
-    conn: ConnId,
-    keep: impl Fn(grpc::CallId) -> bool,
-) {
+/// Gives up what is kept for the calls of a connection, but for those to `keep`.
+fn drop_of<T>(kept: &mut BTreeMap<(u64, u64), T>, conn: ConnId, keep: impl Fn(grpc::CallId) -> bool) {
     let number = conn.0.to_u64();
-    let all = answers.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key);
+    let all = kept.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key);
     let gone: Vec<_> = all.filter(|&(_, call)| !keep(grpc::CallId::from_u64(call))).collect();
     for key in gone {
-        answers.remove(&key);
+        kept.remove(&key);
     }
 }
 

@@ -208,12 +208,11 @@ impl Front {
             return Served::Message(maintenance::hash_kv(header, hash));
         }
         let task = HashTask::new(&view, revision);
-        let (method, message) = (Method::HashKV, Bytes::copy_from_slice(message));
-        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        let key = self.hold(place, Method::HashKV, message);
         if replica.wait_for_hash(revision, CallId(key.to_u64())) {
             return Served::Later;
         }
-        self.waiting.remove(key);
+        self.unhold(place, key);
         match task {
             Ok(task) => self.begin(place, task.pin(), Work::Hash(Box::new(task))),
             Err(error) => error.into(),
@@ -276,11 +275,10 @@ impl Front {
         replica: &mut Replica,
     ) -> Result<ReadStart, ApiError> {
         // The usual read does not wait, and should not pay for keeping its message.
-        let key = self.waiting.insert(Waiting::Again { place, method, message: Bytes::new() });
+        let key = self.waiting.insert(Waiting::Again { place, method });
         let start = replica.read_index(now, CallId(key.to_u64()));
         if start == Ok(ReadStart::Waiting) {
-            let message = Bytes::copy_from_slice(message);
-            *self.waiting.entry(key).expect("just inserted") = Waiting::Again { place, method, message };
+            self.held.insert(place.key(), Bytes::copy_from_slice(message));
         } else {
             self.waiting.remove(key);
         }
@@ -326,8 +324,7 @@ impl Front {
         cold: &Cold,
         replica: &mut Replica,
     ) -> Result<Served, Fatal> {
-        let message = Bytes::copy_from_slice(message);
-        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        let key = self.hold(place, method, message);
         replica.fetch(cold, CallId(key.to_u64()))?;
         Ok(Served::Later)
     }
@@ -353,7 +350,10 @@ impl Front {
         replica: &mut Replica,
     ) -> Result<(), Fatal> {
         match served {
-            Served::Later => {}
+            Served::Later => {
+                let held = self.held.get(&place.key());
+                server.charge(place.call, held.map_or(0, Bytes::len));
+            }
             Served::Refused(refusal) => {
                 server.reply_error(place.call, &refusal.into());
             }

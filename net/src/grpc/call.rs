@@ -63,6 +63,10 @@ pub(super) struct Call {
     pub(super) stages: Stages,
     /// Length of its message.
     pub(super) request_bytes: usize,
+    /// When the message of a stream that has begun must be complete; one message at a time.
+    pub(super) message_due: Option<Instant>,
+    /// An entry of that deadline, or of an earlier message's, is in the heap.
+    pub(super) timed: bool,
     pub(super) half_closed: bool,
     pub(super) headers_sent: bool,
     /// What `begin_message` announced and was not pushed yet.
@@ -84,11 +88,13 @@ impl Call {
             noted_bytes: 0,
             charged_bytes: 0,
             begun: None,
+            stages: Stages::default(),
             request_bytes: 0,
+            message_due: None,
+            timed: false,
             half_closed: false,
             headers_sent: false,
             message_left: 0,
-            stages: Stages::default(),
             prefix: None,
         }
     }
@@ -100,6 +106,7 @@ impl Call {
         self.stage = Stage::Receiving;
         self.begun = None;
         self.stages = Stages::default();
+        (self.message_due, self.timed) = (None, false);
         self.half_closed = half_closed;
         self.headers_sent = false;
         self.message_left = 0;
@@ -134,8 +141,15 @@ impl Call {
     /// A message of the call is complete.
     pub(super) fn note_message(&mut self, len: usize, tally: &Tally) {
         self.announce(tally);
+        self.message_due = None;
         self.request_bytes = len;
         tally.on_received(self.method, len);
+    }
+
+    /// Whether a message of a stream has begun and has no time set.
+    pub(super) fn needs_time(&self) -> bool {
+        let begun = self.inbox.len() > self.inbox_read;
+        self.kind == MethodKind::Streaming && begun && self.message_due.is_none()
     }
 
     /// Tells the ledger what the call holds now.

@@ -173,6 +173,17 @@ impl Node {
         self.feed(client, &out);
     }
 
+    /// Sends the body of a call, which ends it, in as many frames as it needs.
+    pub fn push_parts(&mut self, client: usize, stream: u32, body: &[u8]) {
+        let mut parts = body.chunks(frame::PAYLOAD_LEN_MAX).peekable();
+        while let Some(part) = parts.next() {
+            let ends = if parts.peek().is_none() { flag::END_STREAM } else { 0 };
+            let mut out = Vec::new();
+            frame::put(&mut out, kind::DATA, ends, stream, part);
+            self.feed(client, &out);
+        }
+    }
+
     /// The next message of a call, which is not the last.
     pub fn say(&mut self, client: usize, stream: u32, request: &impl Message) {
         self.push(client, stream, request, false);
