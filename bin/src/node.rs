@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -50,6 +51,19 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
 /// Cold reads of one turn that may be answered out of the page cache: a millisecond of them.
 const PEEKS_MAX: usize = 512;
 
+/// What long answers may send in one turn, shared by their connections: two milliseconds, which puts and gets wait for.
+const SENT_MAX: usize = 2 << 20;
+
+/// The least and the most of that for a connection. Less is not worth a call of the kernel, more is never in its output.
+const SHARE: RangeInclusive<usize> = 16 << 10..=256 << 10;
+
+/// What a connection may send of long answers in a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
+    pub bytes: usize,
+    pub turn: u64,
+}
+
 /// The state core.
 pub struct Node {
     pub(crate) runtime: Runtime,
@@ -74,6 +88,7 @@ pub struct Node {
     pub(crate) guests: Rc<Guests>,
     complaints: RefCell<Complaints>,
     slowness: Slowness,
+    pub(crate) share: Cell<Share>,
     /// The leader that was known last.
     leader: Cell<Option<u64>>,
 }
@@ -106,6 +121,8 @@ impl Node {
         disks: Disks,
         metrics: Metrics,
     ) -> Rc<Node> {
+        front.tally().keep_ended();
+        let rows = ROUTES.iter().map(|route| metrics.grpc.index_of(route.path)).collect();
         Rc::new(Node {
             runtime,
             cores: RefCell::new(Cores {
@@ -123,8 +140,6 @@ impl Node {
             log_files,
             peeks: RefCell::new(Peeks::new(disks.root().to_owned())),
             disks,
-        front.tally().keep_ended();
-        let rows = ROUTES.iter().map(|route| metrics.grpc.index_of(route.path)).collect();
             cold_reads: Semaphore::new(COLD_READS_MAX),
             outside: RefCell::default(),
             next_outside: Cell::new(0),
@@ -132,6 +147,7 @@ impl Node {
             guests: Rc::new(Guests::new(open_files().unwrap_or(u64::MAX))),
             complaints: RefCell::default(),
             slowness: Slowness::default(),
+            share: Cell::default(),
             leader: Cell::default(),
         })
     }
@@ -188,6 +204,7 @@ impl Node {
         front.run_slices(now, replica)?;
         front.run_watches(now, replica)?;
         self.metrics.count_leases(replica.lessor_mut());
+        self.follow_leader(replica.raft().leader().map(|leader| leader.0));
         while let Some(event) = replica.poll_event() {
             front.on_event(now, event, replica)?;
         }
@@ -207,7 +224,6 @@ impl Node {
                     peeked += 1;
                     replica.on_disk(token, Ok(Output::Data(data)))?;
                 }
-        self.follow_leader(replica.raft().leader().map(|leader| leader.0));
                 work => self.start(work),
             }
         }
@@ -224,11 +240,16 @@ impl Node {
         while let Some(conn) = front.poll_dirty() {
             dirty.push(conn);
         }
+        let bytes = (SENT_MAX / dirty.len().max(1)).clamp(*SHARE.start(), *SHARE.end());
+        self.share.set(Share { bytes, turn: self.share.get().turn + 1 });
         for conn in dirty {
             self.arm(&mut cores, conn);
             if let Some(connection) = cores.conns.get(&conn).cloned() {
                 connection.flush(self, &mut cores)?;
             }
+        }
+        if cores.front.has_dirty() {
+            self.ring();
         }
         Ok(())
     }
@@ -292,7 +313,15 @@ impl Node {
             if self.slowness.log(&self.log, now, ended) {
                 self.metrics.slow_apply.inc();
             }
+        });
+    }
+
+    /// Counts leaders as etcd does: each one that is known and was not the last.
+    fn follow_leader(&self, leader: Option<u64>) {
+        if leader.is_some() && leader != self.leader.get() {
+            self.metrics.leader_changes.inc();
         }
+        self.leader.set(leader);
     }
 
     /// Starts work; its end comes back as input.
@@ -316,15 +345,7 @@ impl Node {
                     Ok(done) => {
                         node.cores.borrow_mut().replica.on_prefaulted(done);
                         Ok(())
-        });
-    }
-
-    /// Counts leaders as etcd does: each one that is known and was not the last.
-    fn follow_leader(&self, leader: Option<u64>) {
-        if leader.is_some() && leader != self.leader.get() {
-            self.metrics.leader_changes.inc();
                     }
-        self.leader.set(leader);
                     Err(error) => Err(Fatal::Index(MapError::Memory(error.to_string()))),
                 },
                 Work::Populate(populate) => {
@@ -483,6 +504,17 @@ impl Node {
         m.db_in_use_size.set(replica.db_size_in_use() as f64);
         let dead = replica.store().reclaimed().tally().dead;
         m.compacted_keys.add(dead - m.compacted_keys.count());
+        m.proposals_failed.set(replica.failed());
+        let (slow, failed) = replica.reads_late();
+        m.slow_read_indexes.set(slow);
+        m.read_indexes_failed.set(failed);
+        m.put_bytes.set(replica.store().put_bytes() as f64);
+        m.show_alarms(replica.store().alarms());
+        m.defragmentations.set(cores.front.defragments() as f64);
+        for row in cores.front.versions().rows() {
+            m.client_requests.row(&[&row.version, "unary"]).set(row.unary);
+            m.client_requests.row(&[&row.version, "stream"]).set(row.streams);
+        }
         m.keys.set(root.live as f64);
         m.current_revision.set(state.revision.0 as f64);
         m.compact_revision.set(state.compacted.0 as f64);
@@ -507,17 +539,6 @@ impl Node {
         m.client_sent_bytes.set(sent);
         for (route, counts) in ROUTES.iter().zip(tally.counts()) {
             if let Some(row) = m.grpc.index_of(route.path) {
-        m.proposals_failed.set(replica.failed());
-        let (slow, failed) = replica.reads_late();
-        m.slow_read_indexes.set(slow);
-        m.read_indexes_failed.set(failed);
-        m.put_bytes.set(replica.store().put_bytes() as f64);
-        m.show_alarms(replica.store().alarms());
-        m.defragmentations.set(cores.front.defragments() as f64);
-        for row in cores.front.versions().rows() {
-            m.client_requests.row(&[&row.version, "unary"]).set(row.unary);
-            m.client_requests.row(&[&row.version, "stream"]).set(row.streams);
-        }
                 m.grpc.at(row).set(&counts);
             }
         }

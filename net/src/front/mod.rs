@@ -205,9 +205,9 @@ pub struct Front {
     ledger: Ledger,
     tally: Rc<grpc::Tally>,
     operations: Operations,
+    versions: Versions,
 }
 
-    versions: Versions,
 impl Front {
     /// No connections yet.
     pub fn new(config: Config) -> Front {
@@ -230,10 +230,10 @@ impl Front {
             ledger: Ledger::default(),
             tally: Rc::default(),
             operations: Operations::default(),
+            versions: Versions::default(),
         }
     }
 
-            versions: Versions::default(),
     /// A connection was accepted, and its first bytes say HTTP/2.
     pub fn accept(&mut self, now: Instant) -> ConnId {
         let server = grpc::Server::counting(self.config.grpc, now, Rc::clone(&self.tally));
@@ -334,10 +334,6 @@ impl Front {
         self.operations
     }
 
-    /// The next connection that was ended for what all hold together; the driver closes it once its output has gone.
-    pub fn poll_ended(&mut self) -> Option<ConnId> {
-        self.ledger.poll_ended()
-    }
     /// Calls by what their clients' libraries say they are.
     pub fn versions(&self) -> &Versions {
         &self.versions
@@ -348,6 +344,10 @@ impl Front {
         self.finishing.iter().filter(|waiting| waiting.is_defragment()).count()
     }
 
+    /// The next connection that was ended for what all hold together; the driver closes it once its output has gone.
+    pub fn poll_ended(&mut self) -> Option<ConnId> {
+        self.ledger.poll_ended()
+    }
 
     /// Whether the connection takes more input before its output has gone.
     pub fn wants_input(&mut self, conn: ConnId) -> bool {
@@ -362,13 +362,13 @@ impl Front {
             Event::Refused { call, error } => (call, Some(Err(error)), Passage::default()),
         };
         let Some(waiting) = self.waiting.remove(Key::from_u64(call.0)) else { return Ok(()) };
+        if let Some(place) = waiting.place() {
+            self.note_passage(place, passage);
+        }
         match (waiting, outcome) {
             (Waiting::Outside(id), outcome) => {
                 let read = outcome.map_or(Ok(()), |answer| answer.map(|_| ()));
                 self.outside.push_back((id, read));
-        if let Some(place) = waiting.place() {
-            self.note_passage(place, passage);
-        }
                 Ok(())
             }
             (Waiting::KeepAlive(place), outcome) => self.with(place, |front, server| {
@@ -414,17 +414,6 @@ impl Front {
         }
     }
 
-    fn deliver(
-        &mut self,
-        place: Place,
-        answer: Result<engine::response::Response, ApiError>,
-        replica: &mut Replica,
-    ) -> Result<(), Fatal> {
-        self.with(place, |front, server| {
-            let served = match answer {
-                Ok(answer) => serve::Served::Answer(answer),
-                Err(error) => serve::Served::Refused(error.into()),
-            };
     /// Notes for a call when it went on, and when it was durable.
     fn note_passage(&mut self, place: Place, passage: Passage) {
         let connection = self.conns.entry(place.conn.0);
@@ -436,6 +425,17 @@ impl Front {
         }
     }
 
+    fn deliver(
+        &mut self,
+        place: Place,
+        answer: Result<engine::response::Response, ApiError>,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        self.with(place, |front, server| {
+            let served = match answer {
+                Ok(answer) => serve::Served::Answer(answer),
+                Err(error) => serve::Served::Refused(error.into()),
+            };
             front.settle(place, served, server, replica)
         })
     }
@@ -501,15 +501,25 @@ impl Front {
         Some(conn)
     }
 
-    /// Fills long answers as windows allow, and gives what there is to send.
-    pub fn output(&mut self, conn: ConnId, replica: &mut Replica) -> Result<&[u8], Fatal> {
+    /// Whether a connection has something to send, or may have.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Fills long answers as windows allow, by at most `room` bytes or little more, and gives what there is to send. What
+    /// was filled is taken from `room`; a connection that has none left is named again by [`Front::poll_dirty`], so that
+    /// all that have long answers get on alike and none keeps the driver for itself.
+    pub fn output(&mut self, conn: ConnId, replica: &mut Replica, room: &mut usize) -> Result<&[u8], Fatal> {
         if let Some(mut connection) = self.conns.remove_for(conn.0) {
-            let outcome = self.fill_answers(conn, &mut connection.server, replica);
+            let outcome = self.fill_answers(conn, &mut connection.server, replica, room);
             let is_over = self.ledger.settle(&mut connection);
             self.conns.restore(conn.0, connection);
             outcome?;
             if is_over {
                 self.end_largest();
+            }
+            if *room == 0 {
+                self.touch(conn);
             }
         }
         Ok(self.conns.entry(conn.0).map_or(&[], |connection| connection.server.output()))

@@ -341,14 +341,14 @@ impl Front {
         &mut self,
         place: Place,
         served: Served,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
         if !matches!(served, Served::Later)
             && let Some(stages) = server.stages(place.call)
         {
             stages.answered = stages.answered.or(self.tally.now());
         }
-        server: &mut grpc::Server,
-        replica: &mut Replica,
-    ) -> Result<(), Fatal> {
         match served {
             Served::Later => {
                 let held = self.held.get(&place.key());

@@ -355,12 +355,17 @@ impl Node {
         true
     }
 
+    /// Takes all that a connection has to send, and what comes of it.
+    pub fn rest(&mut self, client: usize) {
+        while self.flush(client) || self.turn() {}
+    }
+
     /// Takes what a connection has to send. False if it had nothing.
     fn flush(&mut self, client: usize) -> bool {
-        let mut moved = false;
+        let (mut moved, mut room) = (false, usize::MAX);
         loop {
             let conn = self.clients[client].conn;
-            let output = self.front.output(conn, &mut self.replica).unwrap();
+            let output = self.front.output(conn, &mut self.replica, &mut room).unwrap();
             let len = output.len();
             assert!(len <= OUTPUT_LEN_MAX, "{len} bytes of output");
             self.output_len_max = self.output_len_max.max(len);
