@@ -89,9 +89,14 @@ pub fn run(binary: &Binary, size: Size) -> Verdict {
         over.store(true, Ordering::Relaxed);
         (lists, writing.join().expect("the writer does not panic"))
     });
-    let (took, beside) = (begun.elapsed(), beside?);
-    let added = peak_bytes(process)?.saturating_sub(base);
     ensure(server.is_running(), || "the server died of it".to_owned())?;
+    let slow = |what: String| {
+        let log = server.log();
+        let line = log.iter().rev().find(|line| line.contains("took too long"));
+        Failure::Wrong(format!("{what}; the server says {}", line.map_or("nothing", String::as_str)))
+    };
+    let (took, beside) = (begun.elapsed(), beside.map_err(|failure| slow(failure.to_string()))?);
+    let added = peak_bytes(process)?.saturating_sub(base);
     for found in lists {
         writer.check(&found.map_err(Failure::Wrong)?)?;
     }
@@ -105,7 +110,9 @@ pub fn run(binary: &Binary, size: Size) -> Verdict {
         mib(added)
     );
     ensure(added <= ADDED_BYTES_MAX, || format!("{} MiB more: {numbers}", mib(added)))?;
-    ensure(beside.p99 <= quiet.p99 * FACTOR + size.noise, || format!("puts are held up: {numbers}"))?;
+    if beside.p99 > quiet.p99 * FACTOR + size.noise {
+        return Err(slow(format!("puts are held up: {numbers}")));
+    }
     Ok(numbers)
 }
 
