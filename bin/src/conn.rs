@@ -40,6 +40,8 @@ pub struct Conn {
     stream: RefCell<Stream>,
     /// A task waits for the socket to take more.
     blocked: Cell<bool>,
+    /// What its long answers may still send in a turn, and which.
+    room: Cell<(usize, u64)>,
     /// The connection ends once its output has gone.
     finished: Cell<bool>,
     /// Both directions are closed.
@@ -146,6 +148,7 @@ async fn serve_http2(
             remote,
             stream: RefCell::new(stream),
             blocked: Cell::new(false),
+            room: Cell::default(),
             finished: Cell::new(false),
             shut: Cell::new(false),
             resume: Wake::default(),
@@ -215,7 +218,7 @@ impl Conn {
             Ok(Err(error)) => {
                 node.complain(error.text, self.remote);
                 // The client is told why, if its socket takes it now.
-                let _ = self.send(&mut Context::from_waker(Waker::noop()), &mut cores);
+                let _ = self.send(node, &mut Context::from_waker(Waker::noop()), &mut cores);
                 Err(io::Error::other(error.to_string()))
             }
             Ok(Ok(())) => Ok(wants_input || rest.is_empty()),
@@ -228,7 +231,7 @@ impl Conn {
             return Ok(());
         }
         let mut context = Context::from_waker(Waker::noop());
-        if self.send(&mut context, cores)? {
+        if self.send(node, &mut context, cores)? {
             self.blocked.set(true);
             let (conn, node) = (Rc::clone(self), Rc::clone(node));
             let runtime = node.runtime;
@@ -239,11 +242,17 @@ impl Conn {
         Ok(())
     }
 
-    /// Sends until nothing is left (false) or the socket is full (true).
-    fn send(&self, context: &mut Context<'_>, cores: &mut Cores) -> Result<bool, Fatal> {
+    /// Sends until nothing is left for this turn (false) or the socket is full (true).
+    fn send(&self, node: &Node, context: &mut Context<'_>, cores: &mut Cores) -> Result<bool, Fatal> {
         let Cores { replica, front, .. } = cores;
+        let share = node.share.get();
+        let mut room = match self.room.get() {
+            (left, turn) if turn == share.turn => left,
+            _ => share.bytes,
+        };
         loop {
-            let output = front.output(self.id, replica)?;
+            let output = front.output(self.id, replica, &mut room)?;
+            self.room.set((room, share.turn));
             if output.is_empty() {
                 self.resume.ring();
                 return Ok(false);
@@ -266,7 +275,7 @@ impl Conn {
         yield_once().await;
         let sent = poll_fn(|context| {
             let mut cores = node.cores.borrow_mut();
-            match self.send(context, &mut cores) {
+            match self.send(node, context, &mut cores) {
                 Ok(true) => Poll::Pending,
                 Ok(false) => Poll::Ready(Ok(())),
                 Err(fatal) => Poll::Ready(Err(fatal)),

@@ -45,10 +45,18 @@ impl Probe for Checks {
 
     fn metrics(&self) -> String {
         self.node.update_gauges();
+        // This one.
+        self.node.metrics.scrapes_in_flight.set(1.0);
         let mut page: Snapshot = self.node.metrics.snapshot();
         page.merge(metrics::process());
-        page.merge(self.node.about.clone());
         page.render()
+    }
+
+    fn on_checked(&self, kind: &'static str, name: &'static str, passed: bool) {
+        let metrics = &self.node.metrics;
+        metrics.healthcheck.row(&[name, kind]).set(f64::from(u8::from(passed)));
+        let status = if passed { "success" } else { "error" };
+        metrics.healthchecks.row(&[name, status, kind]).inc();
     }
 
     fn debug_vars(&self) -> String {
@@ -67,6 +75,7 @@ impl serve::Node for Checks {
         match (path, status) {
             ("/health", 200) => metrics.health_success.inc(),
             ("/health", 503) => metrics.health_failures.inc(),
+            ("/metrics", status) => metrics.scrapes.row(&[&status.to_string()]).inc(),
             _ => {}
         }
     }

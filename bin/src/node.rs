@@ -9,13 +9,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::disk::peek::{self, Peeked, Peeks};
-use engine::disk::{FileName, Op, Outcome, Output, Owner, Token};
+use engine::disk::{Durability, FileName, Op, Outcome, Output, Owner, Token};
 use engine::error::ApiError;
 use engine::map::MapError;
 use engine::replica::{CheckpointJob, Fatal, Replica, Work};
@@ -32,7 +33,7 @@ use crate::conn::Conn;
 use crate::disks::{Disks, LogFiles};
 use crate::guests::Guests;
 use crate::logging::Logger;
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::Metrics;
 use crate::pulse::Beat;
 use crate::runtime::{COLD_READS_MAX, Runtime};
 use crate::slow::Slowness;
@@ -50,14 +51,27 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_micros(500);
 /// Cold reads of one turn that may be answered out of the page cache: a millisecond of them.
 const PEEKS_MAX: usize = 512;
 
+/// What long answers may send in one turn, shared by their connections: two milliseconds, which puts and gets wait for.
+const SENT_MAX: usize = 2 << 20;
+
+/// The least and the most of that for a connection. Less is not worth a call of the kernel, more is never in its output.
+const SHARE: RangeInclusive<usize> = 16 << 10..=256 << 10;
+
+/// What a connection may send of long answers in a turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Share {
+    pub bytes: usize,
+    pub turn: u64,
+}
+
 /// The state core.
 pub struct Node {
     pub(crate) runtime: Runtime,
     pub(crate) cores: RefCell<Cores>,
     pub(crate) log: Logger,
     pub(crate) metrics: Metrics,
-    /// Metrics that never change.
-    pub(crate) about: Snapshot,
+    /// Rows of the metrics' calls, by row of the route table.
+    rows: Vec<Option<usize>>,
     /// Read buffer of all connections of this executor: it is in use only between a receive and the end of its handling.
     pub(crate) read_buffer: RefCell<Vec<u8>>,
     wake: Wake,
@@ -74,6 +88,9 @@ pub struct Node {
     pub(crate) guests: Rc<Guests>,
     complaints: RefCell<Complaints>,
     slowness: Slowness,
+    pub(crate) share: Cell<Share>,
+    /// The leader that was known last.
+    leader: Cell<Option<u64>>,
 }
 
 /// The pure cores and who is connected.
@@ -102,8 +119,10 @@ impl Node {
         log: Logger,
         log_files: LogFiles,
         disks: Disks,
-        about: Snapshot,
+        metrics: Metrics,
     ) -> Rc<Node> {
+        front.tally().keep_ended();
+        let rows = ROUTES.iter().map(|route| metrics.grpc.index_of(route.path)).collect();
         Rc::new(Node {
             runtime,
             cores: RefCell::new(Cores {
@@ -114,8 +133,8 @@ impl Node {
                 next_timer: 0,
             }),
             log,
-            metrics: Metrics::default(),
-            about,
+            metrics,
+            rows,
             read_buffer: RefCell::new(vec![0; READ_BUFFER]),
             wake: Wake::default(),
             log_files,
@@ -128,6 +147,8 @@ impl Node {
             guests: Rc::new(Guests::new(open_files().unwrap_or(u64::MAX))),
             complaints: RefCell::default(),
             slowness: Slowness::default(),
+            share: Cell::default(),
+            leader: Cell::default(),
         })
     }
 
@@ -146,7 +167,7 @@ impl Node {
             if let Err(fatal) = self.turn(now) {
                 self.end_with(&fatal);
             }
-            self.log_slow(now);
+            self.settle_ended(now);
         }
     }
 
@@ -183,6 +204,7 @@ impl Node {
         front.run_slices(now, replica)?;
         front.run_watches(now, replica)?;
         self.metrics.count_leases(replica.lessor_mut());
+        self.follow_leader(replica.raft().leader().map(|leader| leader.0));
         while let Some(event) = replica.poll_event() {
             front.on_event(now, event, replica)?;
         }
@@ -218,11 +240,16 @@ impl Node {
         while let Some(conn) = front.poll_dirty() {
             dirty.push(conn);
         }
+        let bytes = (SENT_MAX / dirty.len().max(1)).clamp(*SHARE.start(), *SHARE.end());
+        self.share.set(Share { bytes, turn: self.share.get().turn + 1 });
         for conn in dirty {
             self.arm(&mut cores, conn);
             if let Some(connection) = cores.conns.get(&conn).cloned() {
                 connection.flush(self, &mut cores)?;
             }
+        }
+        if cores.front.has_dirty() {
+            self.ring();
         }
         Ok(())
     }
@@ -270,19 +297,31 @@ impl Node {
 
     /// Warns of requests that take longer than these.
     pub fn warn_of_slow(&self, apply: Duration, unary: Duration) {
-        self.cores.borrow().front.tally().warn_above(self.slowness.set(apply, unary));
+        self.slowness.set(apply, unary);
     }
 
-    /// Logs the requests that were answered late in a turn that began at `begun`.
-    fn log_slow(&self, begun: Instant) {
+    /// Times the calls that are over since the last turn, and logs the slow ones. This turn began at `begun`.
+    fn settle_ended(&self, begun: Instant) {
         let now = Instant::now();
         self.slowness.on_turn(now, now - begun);
-        let cores = self.cores.borrow();
-        while let Some(slow) = cores.front.tally().poll_slow() {
-            if self.slowness.log(&self.log, now, &slow) {
+        self.cores.borrow().front.tally().take_ended(|ended| {
+            let row = usize::from(ended.method.0);
+            let took = now.saturating_duration_since(ended.begun);
+            if let Some(metric) = self.rows[row] {
+                self.metrics.on_ended(metric, ROUTES[row].method, ended.code, took);
+            }
+            if self.slowness.log(&self.log, now, ended) {
                 self.metrics.slow_apply.inc();
             }
+        });
+    }
+
+    /// Counts leaders as etcd does: each one that is known and was not the last.
+    fn follow_leader(&self, leader: Option<u64>) {
+        if leader.is_some() && leader != self.leader.get() {
+            self.metrics.leader_changes.inc();
         }
+        self.leader.set(leader);
     }
 
     /// Starts work; its end comes back as input.
@@ -321,11 +360,11 @@ impl Node {
 
     /// A log block is on its way to the disk before this returns: the rest of the turn does not delay it.
     fn start_block(self: &Rc<Node>, token: Token, op: Op) {
-        let (node, started, len) = (Rc::clone(self), Instant::now(), written_bytes(&op));
+        let (node, started, block) = (Rc::clone(self), Instant::now(), Block::of(&op));
         let written = self.log_files.run(op);
         self.runtime.spawn_local(async move {
             let outcome = written.await;
-            node.on_log_written(started, len);
+            node.on_log_written(started, block);
             let heard = node.cores.borrow_mut().replica.on_disk(token, outcome);
             node.go_on(heard);
         });
@@ -379,12 +418,17 @@ impl Node {
         }
     }
 
-    /// A block of the log is durable.
-    fn on_log_written(&self, started: Instant, len: usize) {
+    /// A block of the log was written, or is durable, or both.
+    fn on_log_written(&self, started: Instant, block: Block) {
         let now = Instant::now();
         let took = now - started;
-        self.metrics.wal_fsync.observe_duration(took);
-        self.metrics.wal_write_bytes.add(len as f64);
+        if let Some(len) = block.written_bytes {
+            self.metrics.wal_write.observe_duration(took);
+            self.metrics.wal_write_bytes.add(len as f64);
+        }
+        if block.synced {
+            self.metrics.wal_fsync.observe_duration(took);
+        }
         self.slowness.on_log_write(now, took);
     }
 
@@ -460,6 +504,17 @@ impl Node {
         m.db_in_use_size.set(replica.db_size_in_use() as f64);
         let dead = replica.store().reclaimed().tally().dead;
         m.compacted_keys.add(dead - m.compacted_keys.count());
+        m.proposals_failed.set(replica.failed());
+        let (slow, failed) = replica.reads_late();
+        m.slow_read_indexes.set(slow);
+        m.read_indexes_failed.set(failed);
+        m.put_bytes.set(replica.store().put_bytes() as f64);
+        m.show_alarms(replica.store().alarms());
+        m.defragmentations.set(cores.front.defragments() as f64);
+        for row in cores.front.versions().rows() {
+            m.client_requests.row(&[&row.version, "unary"]).set(row.unary);
+            m.client_requests.row(&[&row.version, "stream"]).set(row.streams);
+        }
         m.keys.set(root.live as f64);
         m.current_revision.set(state.revision.0 as f64);
         m.compact_revision.set(state.compacted.0 as f64);
@@ -527,8 +582,24 @@ fn is_block(token: Token, op: &Op) -> bool {
     token.owner == Owner::Log && matches!(op, Op::Write { .. } | Op::Sync { .. })
 }
 
-fn written_bytes(op: &Op) -> usize {
-    if let Op::Write { data, .. } = op { data.len() } else { 0 }
+/// What an operation does with a block of the log.
+#[derive(Clone, Copy)]
+struct Block {
+    /// It writes so many bytes.
+    written_bytes: Option<usize>,
+    /// Its end makes them durable.
+    synced: bool,
+}
+
+impl Block {
+    fn of(op: &Op) -> Block {
+        match op {
+            Op::Write { data, durability, .. } => {
+                Block { written_bytes: Some(data.len()), synced: *durability == Durability::Synced }
+            }
+            _ => Block { written_bytes: None, synced: true },
+        }
+    }
 }
 
 /// One receive takes at most this.

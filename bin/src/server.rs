@@ -36,6 +36,7 @@ use crate::datadir::{DataDir, Found, Identity, LOCK_WAIT};
 use crate::disks::{Disks, LogFiles};
 use crate::flags::Failure;
 use crate::logging::Logger;
+use crate::metrics::{self, Metrics};
 use crate::node::Node;
 use crate::notify::{self, State};
 use crate::pulse::{self, Beat};
@@ -51,6 +52,10 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long an orderly end may take in all.
 const STOP: Duration = Duration::from_millis(4500);
+
+/// The history in memory may take one byte in so many of what this process may have. What leaves is in the page cache,
+/// as long as there is room.
+const HISTORY_PART: u64 = 8;
 
 /// Looks for a signal this often.
 const SIGNAL_POLL: Duration = Duration::from_millis(50);
@@ -178,6 +183,10 @@ fn open_replica(config: &Config, dir: &DataDir, disks: &Disks, mode: wal::Mode) 
     settings.request_bytes_max = usize::try_from(config.max_request_bytes).unwrap_or(usize::MAX);
     settings.checkpoint_entries = config.checkpoint_entries;
     settings.quota_bytes = config.quota_backend_bytes;
+    if let Some(bytes) = tuning::probe::memory::memory_bytes() {
+        let share = usize::try_from(bytes / HISTORY_PART).unwrap_or(usize::MAX);
+        settings.history.resident_bytes = settings.history.resident_bytes.min(share);
+    }
     settings.wal = wal::Config::for_entries(settings.request_bytes_max.saturating_add(512 << 10));
     settings.wal.mode = mode;
     let mut disk = disks.open().map_err(|error| refuse(error.to_string()))?;
@@ -205,10 +214,10 @@ async fn serve(
     let _locked = prepared.dir;
     let (runtime, member_id) = (prepared.runtime, prepared.member_id);
     let replica: Replica = prepared.opened.replica;
-    let about = crate::metrics::about(config, member_id);
+    let metrics = Metrics::new(config.metrics, metrics::about(config, member_id));
     let front = Front::new(front_config(config, member_id));
     let (disks, log_files) = (prepared.disks, prepared.log_files);
-    let node = Node::new(runtime, replica, front, log.clone(), log_files, disks, about);
+    let node = Node::new(runtime, replica, front, log.clone(), log_files, disks, metrics);
     node.warn_of_slow(config.warning_apply_duration, config.warning_unary_request_duration);
     runtime.spawn_local(Rc::clone(&node).run_turns());
     runtime.spawn_local(Rc::clone(&node).run_clock(prepared.beat));

@@ -70,6 +70,33 @@ fn a_message_must_be_complete_in_time() {
     assert_eq!(client.server.take_limit(), Some(abuse::MESSAGE_LATE));
 }
 
+/// Which is within the limit for each message of a stream, and between them there is none.
+#[test]
+fn a_message_of_a_stream_must_be_complete_in_time() {
+    let mut client = Client::new();
+    let message = grpc(b"slow");
+    let (half, rest) = message.split_at(6);
+    let [fields, other] = [1, 3].map(|stream| client.headers(stream, "/t.T/Chat", &[], 0));
+    client.feed(&[fields, data(1, half, 0), other].concat());
+    for _ in 0..4 {
+        // The end of one message and half of the next.
+        client.wait(abuse::MESSAGE_TIME_MAX - Duration::from_secs(1));
+        client.feed(&data(1, &[rest, half].concat(), 0));
+    }
+    client.wait(abuse::MESSAGE_TIME_MAX - Duration::from_secs(1));
+    client.feed(&data(1, rest, 0));
+    client.wait(4 * abuse::MESSAGE_TIME_MAX);
+    assert_eq!(client.server.take_limit(), None);
+    client.lines.clear();
+    // Not even its prefix is complete.
+    client.feed(&data(3, &half[..2], 0));
+    client.wait(abuse::MESSAGE_TIME_MAX);
+    let late = "200, content-type=application/grpc, grpc-status=4, grpc-message=message timeout end";
+    client.expect(&["! cancelled 3", &format!("< headers 3 :status={late}")]);
+    assert_eq!(client.server.take_limit(), Some(abuse::MESSAGE_LATE));
+    assert!(client.server.next_timeout().is_none_or(|due| due > client.now));
+}
+
 #[test]
 fn calls_are_counted_however_they_end() {
     let mut client = Client::new();

@@ -21,6 +21,16 @@ pub mod stall;
 
 /// What compaction frees comes back.
 pub mod reclaim;
+
+/// How much memory a server has, and may have.
+pub mod memory;
+
+/// Long lists, many at once.
+pub mod lists;
+
+/// Much data in little memory.
+pub mod cgroup;
+
 /// The way out: snapshots that etcd serves.
 pub mod snapshot;
 /// Watchers under load.

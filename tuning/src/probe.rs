@@ -6,6 +6,9 @@ pub mod ring;
 // How much memory may be locked, how many files opened?
 pub mod limits;
 
+// How much memory it may have.
+pub mod memory;
+
 // Does a directory take direct IO, and in what units?
 pub mod direct;
 

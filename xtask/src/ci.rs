@@ -89,6 +89,8 @@ fn against_etcd() -> bool {
                 "stall",
                 "watch",
                 "reclaim",
+                "lists",
+                "cgroup",
                 "race",
             ];
             checks.into_iter().all(|check| process(&[check, "--driver", driver]))

@@ -223,7 +223,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
     ("Profiling and Monitoring", &[
         row("enable-pprof", Bool, "false", NotBuilt("nothing is served under /debug/pprof"),
             "Serve profiles."),
-        row("metrics", Text, "basic", NotBuilt("there are no histograms of gRPC handling times"),
+        row("metrics", Text, "basic", Works,
             "Detail of the metrics: basic, or extensive for histograms of gRPC handling times."),
         row("listen-metrics-urls", Urls, "", Works,
             "URLs to listen on for metrics and health only."),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use net::grpc::tally::Counts;
 
 use super::render::{Kind, Snapshot};
-use super::value::Counter;
+use super::value::{Counter, Histogram};
 
 /// Names of the status codes, by number.
 pub const GRPC_CODES: [&str; 17] = [
@@ -80,6 +80,9 @@ const SERVICES: &[(&str, &[&str])] = &[
 const LOCK: &str = "v3lockpb.Lock";
 const ELECTION: &str = "v3electionpb.Election";
 
+/// Upper bounds of handling times: those that Prometheus' Go client has.
+const HANDLING: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 /// Not unary.
 const STREAMS: &[(&str, &str, &str)] = &[
     ("etcdserverpb.Watch", "Watch", BIDI),
@@ -98,6 +101,8 @@ pub struct Method {
     pub received: Counter,
     /// Messages sent.
     pub sent: Counter,
+    /// Seconds from a call's message to the end of its answer.
+    pub handling: Option<Histogram>,
     handled: [Cell<u64>; GRPC_CODES.len()],
 }
 
@@ -137,6 +142,15 @@ fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 impl Grpc {
+    /// The same with a histogram of handling times for each method.
+    pub fn extensive() -> Grpc {
+        let mut grpc = Grpc::default();
+        for (_, method) in &mut grpc.methods {
+            method.handling = Some(Histogram::of(HANDLING.into_iter()));
+        }
+        grpc
+    }
+
     /// Number of the method at `path`, such as `/etcdserverpb.KV/Put`: for a route table, once.
     pub fn index_of(&self, path: &str) -> Option<usize> {
         self.methods.iter().position(|(known, _)| known == path)
@@ -169,6 +183,10 @@ fn sample(to: &mut Snapshot, labels: &str, method: &Method) {
     ] {
         counter.sample(to.family(name, Kind::Counter, help), labels);
     }
+    if let Some(handling) = &method.handling {
+        let help = "Seconds from a call's message to the end of its answer.";
+        handling.sample(to.family("grpc_server_handling_seconds", Kind::Histogram, help), labels);
+    }
     let handled = to.family("grpc_server_handled_total", Kind::Counter, "Calls ended, by status.");
     for (code, count) in GRPC_CODES.iter().zip(&method.handled) {
         handled.push("", format!("grpc_code=\"{code}\",{labels}"), count.get() as f64);
@@ -192,6 +210,21 @@ mod tests {
         assert_eq!(text.lines().filter(|l| l.starts_with("grpc_server_started_total{")).count(), 44);
         assert_eq!(text.lines().filter(|l| l.starts_with("grpc_server_handled_total{")).count(), 44 * 17);
         assert!(!text.contains("v3lockpb"));
+    }
+
+    #[test]
+    fn handling_times_are_there_if_wanted() {
+        assert!(!text(&Grpc::default()).contains("handling"));
+        let grpc = Grpc::extensive();
+        grpc.at(grpc.index_of("/etcdserverpb.KV/Put").unwrap()).handling.as_ref().unwrap().observe(0.07);
+        let text = text(&grpc);
+        let buckets = text.lines().filter(|line| line.starts_with("grpc_server_handling_seconds_bucket{"));
+        assert_eq!(buckets.count(), 44 * 12);
+        let put = r#"grpc_server_handling_seconds_bucket{grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary""#;
+        for (bound, count) in [("0.05", 0), ("0.1", 1), ("+Inf", 1)] {
+            let line = format!("{put},le=\"{bound}\"}} {count}");
+            assert!(text.lines().any(|l| l == line), "{line} is missing");
+        }
     }
 
     #[test]

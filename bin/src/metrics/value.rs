@@ -86,7 +86,8 @@ impl Buckets {
 /// How often a number fell into which range.
 #[derive(Debug)]
 pub struct Histogram {
-    buckets: Buckets,
+    /// Upper bounds, ascending.
+    bounds: Box<[f64]>,
     /// One more than there are bounds, for what is above them all.
     counts: Box<[Cell<u64>]>,
     sum: Cell<f64>,
@@ -95,13 +96,19 @@ pub struct Histogram {
 impl Histogram {
     /// An empty one.
     pub fn new(buckets: Buckets) -> Histogram {
-        let counts = vec![Cell::new(0); buckets.count + 1].into_boxed_slice();
-        Histogram { buckets, counts, sum: Cell::new(0.0) }
+        Histogram::of(buckets.bounds())
+    }
+
+    /// An empty one with these upper bounds, ascending.
+    pub(super) fn of(bounds: impl Iterator<Item = f64>) -> Histogram {
+        let bounds: Box<[f64]> = bounds.collect();
+        let counts = vec![Cell::new(0); bounds.len() + 1].into_boxed_slice();
+        Histogram { bounds, counts, sum: Cell::new(0.0) }
     }
 
     /// Counts `value`: seconds, unless the metric's name says otherwise.
     pub fn observe(&self, value: f64) {
-        let bucket = &self.counts[self.buckets.bounds().take_while(|bound| *bound < value).count()];
+        let bucket = &self.counts[self.bounds.iter().take_while(|bound| **bound < value).count()];
         bucket.set(bucket.get() + 1);
         self.sum.set(self.sum.get() + value);
     }
@@ -114,7 +121,7 @@ impl Histogram {
     pub(super) fn sample(&self, to: &mut Family, labels: &str) {
         let mut total = 0;
         let comma = if labels.is_empty() { "" } else { "," };
-        let bounds = self.buckets.bounds().map(go_float).chain(["+Inf".to_owned()]);
+        let bounds = self.bounds.iter().copied().map(go_float).chain(["+Inf".to_owned()]);
         for (bound, count) in bounds.zip(&self.counts) {
             total += count.get();
             to.push("_bucket", format!("{labels}{comma}le=\"{bound}\""), total as f64);

@@ -14,6 +14,10 @@ use tuning::profile::Profile;
 
 use super::{BACKGROUND_THREADS, Listener};
 
+/// Sockets are looked at after so many polls of tasks. Turns that have more to do follow each other without a pause, and
+/// tokio's own 61 would be a tenth of a second of lists before the next put is seen.
+const POLLS_BETWEEN_EVENTS: u32 = 8;
+
 pub(super) fn run<T>(profile: &Profile, main: impl Future<Output = T>) -> io::Result<T> {
     let everywhere = sched_getaffinity(None)?;
     if let Some(cpu) = profile.state_cpu.value {
@@ -22,6 +26,7 @@ pub(super) fn run<T>(profile: &Profile, main: impl Future<Output = T>) -> io::Re
         sched_setaffinity(None, &here)?;
     }
     let runtime = Builder::new_current_thread()
+        .event_interval(POLLS_BETWEEN_EVENTS)
         .enable_io()
         .enable_time()
         .max_blocking_threads(BACKGROUND_THREADS)

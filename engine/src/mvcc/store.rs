@@ -49,6 +49,8 @@ pub struct Store<W> {
     compactions: Vec<(Revision, Revision)>,
     alarms: BTreeSet<(u64, AlarmKind)>,
     published: (Root, State),
+    /// Bytes of keys and values put since this was opened.
+    put_bytes: u64,
 }
 
 impl<W: WritePages> Store<W> {
@@ -62,8 +64,18 @@ impl<W: WritePages> Store<W> {
     ) -> Store<W> {
         assert_eq!(history.last_main(), state.revision, "history and index are of one checkpoint");
         let published = (index.root(), state);
-        let (rows, compactions) = (Vec::new(), Vec::new());
-        Store { index, history, building: state, subs: 0, rows, reclaim, compactions, alarms, published }
+        Store {
+            index,
+            history,
+            building: state,
+            subs: 0,
+            rows: Vec::new(),
+            reclaim,
+            compactions: Vec::new(),
+            alarms,
+            published,
+            put_bytes: 0,
+        }
     }
 
     /// What readers see.
@@ -133,6 +145,7 @@ impl<W: WritePages> Store<W> {
         let new = NewRecord { main, sub: self.subs, prev, key: put.key, change };
         self.attach(put.key, alive.map_or(LeaseId::NONE, |entry| entry.lease), lease)?;
         self.write(&new, created, version, lease)?;
+        self.put_bytes += (put.key.len() + value.len()) as u64;
         Ok(alive.map(|entry| entry.seq))
     }
 
@@ -293,6 +306,11 @@ impl<W: WritePages> Store<W> {
     /// How far reclaim is.
     pub fn reclaimed(&self) -> &Reclaim {
         &self.reclaim
+    }
+
+    /// Bytes of keys and values put since this was opened.
+    pub fn put_bytes(&self) -> u64 {
+        self.put_bytes
     }
 
     /// Whether the version being built is the one readers see.

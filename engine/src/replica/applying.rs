@@ -203,7 +203,9 @@ impl Replica {
         if let Ok(done) = &answer {
             self.note_leases(now, done);
         }
-        self.answer(id, answer);
+        if self.answer(id, answer) {
+            self.proposals.passages.forget_before(id);
+        }
     }
 }
 

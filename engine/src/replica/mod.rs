@@ -42,6 +42,9 @@ mod applying;
 // Reads that wait for an index.
 mod read;
 
+// When writes passed the log.
+pub mod passage;
+
 // Hashes that compactions leave.
 mod hashing;
 
@@ -84,6 +87,7 @@ use applying::ApplyQueue;
 use checkpoint::Checkpoints;
 use hashing::Hashing;
 use leadership::Leadership;
+use passage::Passage;
 use payload::Members;
 use peer::LeaseTimes;
 use proposals::Proposals;
@@ -126,6 +130,8 @@ pub enum Event {
         call: CallId,
         /// What.
         answer: Answer,
+        /// When it passed the log.
+        passage: Passage,
     },
     /// A read may go on: its index is published, or what it found cold may be in memory now.
     Go {
@@ -332,9 +338,9 @@ impl Replica {
         self.reclaim(now)?;
         // Before anything is proposed in its name: it may lead no more, or again.
         self.follow_leadership(now);
+        self.proposals.passages.settle(now, self.wal.durable());
         self.revoke_expired(now);
-        self.propose_batch();
-        self.pump_raft();
+        self.propose_batch(now);
         self.apply(now)?;
         self.advance_hashes()?;
         self.advance_checkpoint(now)?;
@@ -514,7 +520,7 @@ impl Replica {
         }
         self.expire_proposals(now);
         self.retry_reads(now);
-        self.reads.expire(now, &mut self.events);
+        self.reads.expire(now, self.config.request_timeout, &mut self.events);
         self.relieve(now);
         let check = self.expire_leases(now);
         let seal = self.wal.poll_timer(now);
@@ -604,6 +610,16 @@ impl Replica {
     /// Writes admitted and not answered.
     pub fn pending(&self) -> usize {
         self.proposals.waiting()
+    }
+
+    /// Admitted writes that were refused or whose time was up.
+    pub fn failed(&self) -> u64 {
+        self.proposals.failed
+    }
+
+    /// Linearizable reads that waited long for their index, and those that never got it.
+    pub fn reads_late(&self) -> (u64, u64) {
+        self.reads.late()
     }
 
     /// Bytes of index pages in use and history not reclaimed: etcd's dbSize. Log and spares do not count.

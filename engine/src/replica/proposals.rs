@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use raft::{EntryKind, ProposeError};
 
+use super::passage::Passages;
 use super::{CallId, Event, Replica};
 use crate::apply::Answer;
 use crate::command::{self, RequestId};
@@ -32,6 +33,10 @@ pub struct Proposals {
     waiting: HashMap<RequestId, CallId>,
     /// When their time is up, oldest first.
     deadlines: VecDeque<(Instant, RequestId)>,
+    /// When they passed the log.
+    pub passages: Passages,
+    /// Writes that were admitted and had no effect as far as their callers know.
+    pub failed: u64,
     /// Something was proposed since the log was last polled.
     pub were_made: bool,
 }
@@ -45,6 +50,8 @@ impl Proposals {
             next: first,
             waiting: HashMap::new(),
             deadlines: VecDeque::new(),
+            passages: Passages::default(),
+            failed: 0,
             were_made: false,
         }
     }
@@ -123,14 +130,16 @@ impl Replica {
         Ok(())
     }
 
-    pub(super) fn propose_batch(&mut self) {
-        if self.proposals.ends.is_empty() || !self.raft.takes_proposals() {
-            return;
+    pub(super) fn propose_batch(&mut self, now: Instant) {
+        if !self.proposals.ends.is_empty() && self.raft.takes_proposals() {
+            self.propose_requests(now);
         }
+        self.pump_raft();
+    }
+
+    fn propose_requests(&mut self, now: Instant) {
         let (requests, ids) = self.proposals.take();
-        if requests.is_empty() {
-            return;
-        }
+        let Some(&first) = ids.first() else { return };
         self.proposals.were_made = true;
         let (admitted, error) = if self.raft.is_leader() {
             match self.raft.propose(requests) {
@@ -145,9 +154,21 @@ impl Replica {
                 Err(error) => (0, refusal(error)),
             }
         };
-        for id in &ids[admitted..] {
-            self.answer(*id, Err(error));
+        if self.raft.is_leader()
+            && let Some(&last) = ids[..admitted].last()
+        {
+            self.pump_raft();
+            self.proposals.passages.push(now, first, last, self.pushed.0);
         }
+        for id in &ids[admitted..] {
+            self.refuse(*id, error);
+        }
+    }
+
+    fn refuse(&mut self, id: RequestId, error: ApiError) {
+        // Whoever is told to come back later has not failed, as in etcd.
+        self.proposals.failed += u64::from(error != ApiError::TooManyRequests);
+        self.answer(id, Err(error));
     }
 
     /// This member decides no more when leases run out: what it was about to end, the next one may have given more time.
@@ -157,13 +178,18 @@ impl Replica {
         }
     }
 
-    /// Tells whoever waits. Without a call it is another member's request, a replayed one, or one whose time was up.
-    pub(super) fn answer(&mut self, id: RequestId, answer: Answer) {
+    /// Tells whoever waits; false if nobody does. Without a call it is another member's request, a replayed one, or one
+    /// whose time was up.
+    pub(super) fn answer(&mut self, id: RequestId, answer: Answer) -> bool {
         match self.proposals.waiting.remove(&id) {
-            None => {}
+            None => return false,
             Some(CallId::LESSOR) => self.lessor.on_revoke_answered(answer.is_ok()),
-            Some(call) => self.events.push_back(Event::Answer { call, answer }),
+            Some(call) => {
+                let passage = self.proposals.passages.of(id);
+                self.events.push_back(Event::Answer { call, answer, passage });
+            }
         }
+        true
     }
 
     /// Refuses those whose time is up: what became of them is unknown, unless they were never proposed.
@@ -182,7 +208,7 @@ impl Replica {
             } else {
                 ApiError::DeadlineExceeded
             };
-            self.answer(id, Err(error));
+            self.refuse(id, error);
         }
     }
 }

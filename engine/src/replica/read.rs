@@ -13,6 +13,9 @@ use crate::seeded::{self, Bug};
 /// How long a round may take before raft is asked again (etcd's `readIndexRetryTime`).
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// A read that waits longer for its index is slow, as in etcd.
+const SLOW: Duration = Duration::from_millis(500);
+
 /// How a read begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadStart {
@@ -38,6 +41,10 @@ pub struct Reads {
     /// Waiting for something of the history, each for its own: a thousand that wait for a thousand records must not all
     /// look again whenever one of them comes.
     history: BTreeMap<Wanted, Vec<CallId>>,
+    /// Rounds up to this one were looked at when they were slow.
+    seen_slow: Option<ReadRound>,
+    slow: u64,
+    failed: u64,
 }
 
 impl Reads {
@@ -73,13 +80,27 @@ impl Reads {
         events.extend(calls.into_iter().map(|call| Event::Go { call }));
     }
 
-    /// Refuses reads whose round never came.
-    pub fn expire(&mut self, now: Instant, events: &mut VecDeque<Event>) {
+    /// Reads that waited long for their round, and those whose round never came.
+    pub fn late(&self) -> (u64, u64) {
+        (self.slow, self.failed)
+    }
+
+    /// Refuses reads whose round did not come within `limit`, and counts slow ones.
+    pub fn expire(&mut self, now: Instant, limit: Duration, events: &mut VecDeque<Event>) {
+        let counted = self.rounds.partition_point(|(round, ..)| Some(*round) <= self.seen_slow);
+        let due = now + limit.saturating_sub(SLOW);
+        let slow = self.rounds.partition_point(|(.., deadline)| *deadline <= due);
+        if slow > counted {
+            self.slow += (slow - counted) as u64;
+            self.seen_slow = Some(self.rounds[slow - 1].0);
+        }
         let error = ApiError::Timeout;
         while let Some((_, call, _)) = self.rounds.pop_front_if(|(_, _, deadline)| *deadline <= now) {
+            self.failed += 1;
             events.push_back(Event::Refused { call, error });
         }
         while let Some((call, _)) = self.unasked.pop_front_if(|(_, deadline)| *deadline <= now) {
+            self.failed += 1;
             events.push_back(Event::Refused { call, error });
         }
     }

@@ -407,7 +407,7 @@ fn a_batch_whose_records_were_reclaimed_is_lost_and_none_of_its_events_passed_ov
                 _ => {}
             }
         };
-        let mut told = |world: &World| {
+        let told = |world: &World| {
             let (mut events, mut told) = (batch.events.clone(), 0);
             loop {
                 match events.next(&world.store.view(), &mut Budget(u32::MAX)).unwrap() {

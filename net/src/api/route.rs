@@ -219,6 +219,11 @@ pub fn method_of(row: MethodId) -> Method {
     ROUTES[usize::from(row.0)].method
 }
 
+/// Which sides of the method in a row stream.
+pub fn kind_of(row: MethodId) -> Kind {
+    ROUTES[usize::from(row.0)].kind
+}
+
 /// Whether any method of the table is of this service.
 pub fn has_service(service: &str) -> bool {
     ROUTES.iter().any(|route| route.service() == service)

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use engine::lease::lessor::Later;
 use engine::mvcc::Cold;
 use engine::mvcc::walk::Budget;
@@ -91,8 +90,7 @@ impl Front {
             Err(malformed) => return Refusal::from(malformed).into(),
         };
         if let Some(later) = replica.lease_times_later() {
-            let (method, message) = (Method::LeaseTimeToLive, Bytes::copy_from_slice(message));
-            let key = self.waiting.insert(Waiting::Again { place, method, message });
+            let key = self.hold(place, Method::LeaseTimeToLive, message);
             let call = CallId(key.to_u64());
             match later {
                 Later::Leader => replica.lease_ask(now, id, call),
@@ -137,11 +135,14 @@ impl Front {
                 front.kept_alive(now, place, times, server, replica);
                 Ok(())
             }),
-            Some(Waiting::Again { place, message, .. }) => self.with(place, |front, server| {
-                let request = lease::decode_time_to_live(&message).expect("it was decoded before");
-                let served = front.list_lease(now, place, request, Some(times), replica);
-                front.settle(place, served, server, replica)
-            }),
+            Some(Waiting::Again { place, .. }) => {
+                let Some(message) = self.held.remove(&place.key()) else { return Ok(()) };
+                self.with(place, |front, server| {
+                    let request = lease::decode_time_to_live(&message).expect("it was decoded before");
+                    let served = front.list_lease(now, place, request, Some(times), replica);
+                    front.settle(place, served, server, replica)
+                })
+            }
             Some(waiting) => unreachable!("times of a lease for {waiting:?}"),
         }
     }

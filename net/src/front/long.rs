@@ -184,31 +184,46 @@ impl Front {
         }
     }
 
-    /// Gives each long answer of a connection as much as its windows allow.
+    /// Gives each long answer of a connection as much as its windows allow, and all of them `room` bytes at most.
     pub(super) fn fill_answers(
         &mut self,
         conn: super::ConnId,
         server: &mut grpc::Server,
         replica: &mut Replica,
+        room_left: &mut usize,
     ) -> Result<(), Fatal> {
         let mut walk_budget = WALK_BUDGET;
-        while let Some((call, room)) = server.poll_writable() {
-            let place = Place { conn, call };
-            let Some(mut sending) = self.answers.remove(&place.key()) else {
-                self.fill_watch(place, room, server, replica)?;
-                continue;
-            };
-            let left = sending.outgoing.remaining();
-            let complete = match &mut sending.outgoing {
-                Outgoing::Message(encoder) => {
-                    self.fill(place, encoder, room, &mut walk_budget, server, replica)?
-                }
-                Outgoing::Snapshot(snapshot) => self.stream(place, snapshot, room, server, replica)?,
-            };
-            if !complete {
-                sending.moved |= sending.outgoing.remaining() < left;
-                self.answers.insert(place.key(), sending);
-            }
+        while *room_left > 0
+            && let Some((call, offered)) = server.poll_writable()
+        {
+            let (room, before) = (offered.min(*room_left), server.output().len());
+            self.fill_call(Place { conn, call }, room, &mut walk_budget, server, replica)?;
+            let filled = server.output().len() - before;
+            *room_left = room_left.saturating_sub(filled);
+        }
+        Ok(())
+    }
+
+    /// Gives the long answer of a call `room` bytes.
+    fn fill_call(
+        &mut self,
+        place: Place,
+        room: usize,
+        walk_budget: &mut Budget,
+        server: &mut grpc::Server,
+        replica: &mut Replica,
+    ) -> Result<(), Fatal> {
+        let Some(mut sending) = self.answers.remove(&place.key()) else {
+            return self.fill_watch(place, room, server, replica);
+        };
+        let left = sending.outgoing.remaining();
+        let complete = match &mut sending.outgoing {
+            Outgoing::Message(encoder) => self.fill(place, encoder, room, walk_budget, server, replica)?,
+            Outgoing::Snapshot(snapshot) => self.stream(place, snapshot, room, server, replica)?,
+        };
+        if !complete {
+            sending.moved |= sending.outgoing.remaining() < left;
+            self.answers.insert(place.key(), sending);
         }
         Ok(())
     }

@@ -32,6 +32,9 @@ mod watch;
 // How many operations of each kind there were.
 pub mod operations;
 
+// What the clients' libraries say they are.
+pub mod versions;
+
 // What all connections hold together.
 mod ledger;
 
@@ -42,6 +45,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use engine::error::ApiError;
 use engine::mvcc::walk::Budget;
+use engine::replica::passage::Passage;
 use engine::replica::{CallId, Event, Fatal, ReadStart, Replica};
 use engine::request::{Compact, Write};
 use engine::types::{Member, Revision};
@@ -60,6 +64,7 @@ use long::Task;
 use operations::Operations;
 use pins::{Finishing, Pin, Pins, Sending};
 use streams::Streamed;
+use versions::Versions;
 use watch::Watches;
 
 /// A connection of this core.
@@ -94,8 +99,8 @@ enum Waiting {
     Write(Place),
     /// A compaction whose answer waits for reclaim as well.
     Compaction(Place, Revision),
-    /// A request waits until it can be served from the beginning.
-    Again { place: Place, method: Method, message: Bytes },
+    /// A request, whose message is held, waits until it can be served from the beginning.
+    Again { place: Place, method: Method },
     /// A read in slices found something cold.
     Slice(Task),
     /// An answer found a record cold.
@@ -106,6 +111,22 @@ enum Waiting {
     KeepAlive(Place),
     /// Somebody outside gRPC waits for a linearizable read.
     Outside(u64),
+}
+
+impl Waiting {
+    /// Whose call it is.
+    fn place(&self) -> Option<Place> {
+        Some(match self {
+            Waiting::Write(place)
+            | Waiting::Compaction(place, _)
+            | Waiting::Again { place, .. }
+            | Waiting::Slice(Task { place, .. })
+            | Waiting::Answer { place, .. }
+            | Waiting::Stream(place)
+            | Waiting::KeepAlive(place) => *place,
+            Waiting::Outside(_) => return None,
+        })
+    }
 }
 
 /// An answer on its way out.
@@ -162,6 +183,8 @@ pub struct Front {
     waiting: Slab<Waiting>,
     /// Reads that go on in the next slices, in turn.
     tasks: VecDeque<Task>,
+    /// Messages of requests that wait. Their connections' ledgers know of them, and they go with their calls.
+    held: BTreeMap<(u64, u64), Bytes>,
     /// Answers on their way out.
     answers: BTreeMap<(u64, u64), Sending>,
     /// What the reads and answers under way need.
@@ -182,6 +205,7 @@ pub struct Front {
     ledger: Ledger,
     tally: Rc<grpc::Tally>,
     operations: Operations,
+    versions: Versions,
 }
 
 impl Front {
@@ -193,6 +217,7 @@ impl Front {
             conns: Slab::default(),
             waiting: Slab::default(),
             tasks: VecDeque::new(),
+            held: BTreeMap::new(),
             answers: BTreeMap::new(),
             stream_budget: Budget(0),
             keep_alives: BTreeMap::new(),
@@ -205,6 +230,7 @@ impl Front {
             ledger: Ledger::default(),
             tally: Rc::default(),
             operations: Operations::default(),
+            versions: Versions::default(),
         }
     }
 
@@ -248,7 +274,7 @@ impl Front {
             match event {
                 grpc::Event::Request { call, method, metadata, message } => {
                     let place = Place { conn, call };
-                    let served = match serve::admit(metadata, replica) {
+                    let served = match self.admit(method, metadata, replica) {
                         Ok(()) => self.serve(now, place, route::method_of(method), message, replica)?,
                         Err(error) => serve::Served::Refused(error.into()),
                     };
@@ -256,7 +282,7 @@ impl Front {
                 }
                 grpc::Event::Call { call, method, metadata } => {
                     let place = Place { conn, call };
-                    let opened = match serve::admit(metadata, replica) {
+                    let opened = match self.admit(method, metadata, replica) {
                         Ok(()) => self.open_call(now, place, route::method_of(method), metadata),
                         Err(error) => Streamed::End(Refusal::from(error).into()),
                     };
@@ -274,6 +300,7 @@ impl Front {
                 }
                 grpc::Event::Cancelled { call } => {
                     self.answers.remove(&Place { conn, call }.key());
+                    self.held.remove(&Place { conn, call }.key());
                     self.finishing.retain(|waiting| waiting.place != Place { conn, call });
                     self.cancel_call(Place { conn, call });
                 }
@@ -307,6 +334,16 @@ impl Front {
         self.operations
     }
 
+    /// Calls by what their clients' libraries say they are.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// Calls of `Defragment` that wait for reclaim.
+    pub fn defragments(&self) -> usize {
+        self.finishing.iter().filter(|waiting| waiting.is_defragment()).count()
+    }
+
     /// The next connection that was ended for what all hold together; the driver closes it once its output has gone.
     pub fn poll_ended(&mut self) -> Option<ConnId> {
         self.ledger.poll_ended()
@@ -319,13 +356,16 @@ impl Front {
 
     /// The replica has news.
     pub fn on_event(&mut self, now: Instant, event: Event, replica: &mut Replica) -> Result<(), Fatal> {
-        let (call, outcome) = match event {
-            Event::Answer { call, answer } => (call, Some(answer)),
-            Event::Go { call } => (call, None),
-            Event::Refused { call, error } => (call, Some(Err(error))),
+        let (call, outcome, passage) = match event {
+            Event::Answer { call, answer, passage } => (call, Some(answer), passage),
+            Event::Go { call } => (call, None, Passage { logged: Some(now), durable: None }),
+            Event::Refused { call, error } => (call, Some(Err(error)), Passage::default()),
             Event::Lease { call, times } => return self.on_lease_times(now, call, times, replica),
         };
         let Some(waiting) = self.waiting.remove(Key::from_u64(call.0)) else { return Ok(()) };
+        if let Some(place) = waiting.place() {
+            self.note_passage(place, passage);
+        }
         match (waiting, outcome) {
             (Waiting::Outside(id), outcome) => {
                 let read = outcome.map_or(Ok(()), |answer| answer.map(|_| ()));
@@ -348,11 +388,18 @@ impl Front {
                 self.answer_finished(replica)
             }
             (Waiting::Compaction(place, _), Some(refused)) => self.deliver(place, refused, replica),
-            (Waiting::Again { place, .. }, Some(answer)) => self.deliver(place, answer, replica),
-            (Waiting::Again { place, method, message }, None) => self.with(place, |front, server| {
-                let served = front.serve_now(now, place, method, &message, replica)?;
-                front.settle(place, served, server, replica)
-            }),
+            (Waiting::Again { place, .. }, Some(answer)) => {
+                self.held.remove(&place.key());
+                self.deliver(place, answer, replica)
+            }
+            (Waiting::Again { place, method }, None) => {
+                // It went with its call, or that one with its connection.
+                let Some(message) = self.held.remove(&place.key()) else { return Ok(()) };
+                self.with(place, |front, server| {
+                    let served = front.serve_now(now, place, method, &message, replica)?;
+                    front.settle(place, served, server, replica)
+                })
+            }
             (Waiting::Slice(task), None) => {
                 self.tasks.push_back(task);
                 Ok(())
@@ -365,6 +412,17 @@ impl Front {
                 Ok(())
             }),
             (waiting, outcome) => unreachable!("{outcome:?} for {waiting:?}"),
+        }
+    }
+
+    /// Notes for a call when it went on, and when it was durable.
+    fn note_passage(&mut self, place: Place, passage: Passage) {
+        let connection = self.conns.entry(place.conn.0);
+        let stages = connection.and_then(|connection| connection.server.stages(place.call));
+        // What a long answer finds cold on its way out delays no stage before that.
+        if let Some(stages) = stages.filter(|stages| stages.answered.is_none()) {
+            stages.started = passage.logged.or(stages.started);
+            stages.durable = passage.durable.or(stages.durable);
         }
     }
 
@@ -381,6 +439,18 @@ impl Front {
             };
             front.settle(place, served, server, replica)
         })
+    }
+
+    /// A request waits for the replica, and its message with it.
+    fn hold(&mut self, place: Place, method: Method, message: &[u8]) -> Key {
+        self.held.insert(place.key(), Bytes::copy_from_slice(message));
+        self.waiting.insert(Waiting::Again { place, method })
+    }
+
+    /// It does not wait after all.
+    fn unhold(&mut self, place: Place, key: Key) {
+        self.waiting.remove(key);
+        self.held.remove(&place.key());
     }
 
     /// Works on a connection that may be gone; then so is what was to be done.
@@ -429,15 +499,25 @@ impl Front {
         Some(conn)
     }
 
-    /// Fills long answers as windows allow, and gives what there is to send.
-    pub fn output(&mut self, conn: ConnId, replica: &mut Replica) -> Result<&[u8], Fatal> {
+    /// Whether a connection has something to send, or may have.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Fills long answers as windows allow, by at most `room` bytes or little more, and gives what there is to send. What
+    /// was filled is taken from `room`; a connection that has none left is named again by [`Front::poll_dirty`], so that
+    /// all that have long answers get on alike and none keeps the driver for itself.
+    pub fn output(&mut self, conn: ConnId, replica: &mut Replica, room: &mut usize) -> Result<&[u8], Fatal> {
         if let Some(mut connection) = self.conns.remove_for(conn.0) {
-            let outcome = self.fill_answers(conn, &mut connection.server, replica);
+            let outcome = self.fill_answers(conn, &mut connection.server, replica, room);
             let is_over = self.ledger.settle(&mut connection);
             self.conns.restore(conn.0, connection);
             outcome?;
             if is_over {
                 self.end_largest();
+            }
+            if *room == 0 {
+                self.touch(conn);
             }
         }
         Ok(self.conns.entry(conn.0).map_or(&[], |connection| connection.server.output()))
@@ -457,7 +537,8 @@ impl Front {
             gone.server.on_closed();
             self.ledger.note(gone.noted_bytes, 0);
         }
-        drop_answers(&mut self.answers, conn, |_| false);
+        drop_of(&mut self.answers, conn, |_| false);
+        drop_of(&mut self.held, conn, |_| false);
         self.drop_finishing(conn, |_| false);
         self.cancel_calls_of(conn);
     }
@@ -494,7 +575,8 @@ impl Front {
         let Some(connection) = self.conns.entry(conn.0) else { return Ok(()) };
         connection.server.handle_timeout(now)?;
         // Calls past their deadline take their answers with them.
-        drop_answers(&mut self.answers, conn, |call| connection.server.is_live(call));
+        drop_of(&mut self.answers, conn, |call| connection.server.is_live(call));
+        drop_of(&mut self.held, conn, |call| connection.server.is_live(call));
         self.finishing
             .retain(|waiting| waiting.place.conn != conn || connection.server.is_live(waiting.place.call));
         self.close_dead_watches(conn);
@@ -547,17 +629,13 @@ impl Front {
     }
 }
 
-/// Gives up the answers of a connection on their way out, but for those of the calls to `keep`.
-fn drop_answers(
-    answers: &mut BTreeMap<(u64, u64), Sending>,
-    conn: ConnId,
-    keep: impl Fn(grpc::CallId) -> bool,
-) {
+/// Gives up what is kept for the calls of a connection, but for those to `keep`.
+fn drop_of<T>(kept: &mut BTreeMap<(u64, u64), T>, conn: ConnId, keep: impl Fn(grpc::CallId) -> bool) {
     let number = conn.0.to_u64();
-    let all = answers.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key);
+    let all = kept.range((number, 0)..=(number, u64::MAX)).map(|(&key, _)| key);
     let gone: Vec<_> = all.filter(|&(_, call)| !keep(grpc::CallId::from_u64(call))).collect();
     for key in gone {
-        answers.remove(&key);
+        kept.remove(&key);
     }
 }
 

@@ -126,6 +126,13 @@ pub struct Finishing {
     answer: Option<Response>,
 }
 
+impl Finishing {
+    /// Whether it is a call of `Defragment`.
+    pub fn is_defragment(&self) -> bool {
+        self.answer.is_none()
+    }
+}
+
 impl Front {
     /// The oldest revision that an answer under way needs; ends those whose clients do not take them. Once a turn.
     pub fn oldest_pin(&mut self, now: Instant) -> Option<Revision> {

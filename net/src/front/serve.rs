@@ -21,7 +21,7 @@ use super::long::{self, Task, Work};
 use super::pins::{self, Sending};
 use super::{Front, Outgoing, Place, Waiting};
 use crate::api::kv::{self, KvRequest, Whole};
-use crate::api::route::Method;
+use crate::api::route::{self, Method};
 use crate::api::snapshot::{self, Snapshot};
 use crate::api::{Refusal, cluster, health, lease, maintenance};
 use crate::grpc::{self, Metadata};
@@ -76,18 +76,23 @@ pub fn is_built(method: Method) -> bool {
     )
 }
 
-/// The checks before a request is looked at.
-pub fn admit(metadata: &Metadata, replica: &Replica) -> Result<(), ApiError> {
-    if metadata.client_api_version().is_some_and(|version| std::str::from_utf8(version).is_err()) {
-        return Err(ApiError::InvalidClientApiVersion);
-    }
-    if metadata.has_leader() && replica.raft().leader().is_none() {
-        return Err(ApiError::NoLeader);
-    }
-    Ok(())
-}
-
 impl Front {
+    /// The checks before a request is looked at.
+    pub(super) fn admit(
+        &mut self,
+        method: grpc::MethodId,
+        metadata: &Metadata,
+        replica: &Replica,
+    ) -> Result<(), ApiError> {
+        let version = metadata.client_api_version().map(std::str::from_utf8).transpose();
+        let version = version.map_err(|_| ApiError::InvalidClientApiVersion)?;
+        self.versions.count(version, route::kind_of(method));
+        if metadata.has_leader() && replica.raft().leader().is_none() {
+            return Err(ApiError::NoLeader);
+        }
+        Ok(())
+    }
+
     /// Serves a request that just came.
     pub(super) fn serve(
         &mut self,
@@ -201,12 +206,11 @@ impl Front {
             return Served::Message(maintenance::hash_kv(header, hash));
         }
         let task = HashTask::new(&view, revision);
-        let (method, message) = (Method::HashKV, Bytes::copy_from_slice(message));
-        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        let key = self.hold(place, Method::HashKV, message);
         if replica.wait_for_hash(revision, CallId(key.to_u64())) {
             return Served::Later;
         }
-        self.waiting.remove(key);
+        self.unhold(place, key);
         match task {
             Ok(task) => self.begin(place, task.pin(), Work::Hash(Box::new(task))),
             Err(error) => error.into(),
@@ -269,11 +273,10 @@ impl Front {
         replica: &mut Replica,
     ) -> ReadStart {
         // The usual read does not wait, and should not pay for keeping its message.
-        let key = self.waiting.insert(Waiting::Again { place, method, message: Bytes::new() });
+        let key = self.waiting.insert(Waiting::Again { place, method });
         let start = replica.read_index(now, CallId(key.to_u64()));
         if start == ReadStart::Waiting {
-            let message = Bytes::copy_from_slice(message);
-            *self.waiting.entry(key).expect("just inserted") = Waiting::Again { place, method, message };
+            self.held.insert(place.key(), Bytes::copy_from_slice(message));
         } else {
             self.waiting.remove(key);
         }
@@ -319,8 +322,7 @@ impl Front {
         cold: &Cold,
         replica: &mut Replica,
     ) -> Result<Served, Fatal> {
-        let message = Bytes::copy_from_slice(message);
-        let key = self.waiting.insert(Waiting::Again { place, method, message });
+        let key = self.hold(place, method, message);
         replica.fetch(cold, CallId(key.to_u64()))?;
         Ok(Served::Later)
     }
@@ -340,8 +342,16 @@ impl Front {
         server: &mut grpc::Server,
         replica: &mut Replica,
     ) -> Result<(), Fatal> {
+        if !matches!(served, Served::Later)
+            && let Some(stages) = server.stages(place.call)
+        {
+            stages.answered = stages.answered.or(self.tally.now());
+        }
         match served {
-            Served::Later => {}
+            Served::Later => {
+                let held = self.held.get(&place.key());
+                server.charge(place.call, held.map_or(0, Bytes::len));
+            }
             Served::Refused(refusal) => {
                 server.reply_error(place.call, &refusal.into());
             }

@@ -429,6 +429,31 @@ fn the_connection_that_holds_the_most_is_ended_when_all_hold_too_much() {
 }
 
 #[test]
+fn a_long_answer_takes_no_more_of_a_turn_than_its_share() {
+    const SHARE: usize = 20_000;
+    let mut node = Node::new();
+    let client = node.connect(1 << 20);
+    fill(&mut node, client, 1000, 300);
+    let stream = node.send(client, RANGE, &range("k", "l"));
+    let conn = node.conn(client);
+    while node.front.answers.is_empty() {
+        node.replica.turn(node.now).unwrap();
+        node.front.run_slices(node.now, &mut node.replica).unwrap();
+    }
+    while node.front.poll_dirty().is_some() {}
+    let mut room = SHARE;
+    let len = node.front.output(conn, &mut node.replica, &mut room).unwrap().len();
+    assert!((SHARE..SHARE + 1000).contains(&len), "{len} bytes");
+    // Nothing more, and the next turn hears of it.
+    assert_eq!(node.front.output(conn, &mut node.replica, &mut room).unwrap().len(), len);
+    assert_eq!((node.front.poll_dirty(), node.front.poll_dirty()), (Some(conn), None));
+    node.front.run_slices(node.now, &mut node.replica).unwrap();
+    node.rest(client);
+    let answer: pb::RangeResponse = node.answer(client, stream).unwrap();
+    assert_eq!(answer.kvs.len(), 1000);
+}
+
+#[test]
 fn what_is_cold_after_a_restart_is_brought_in() {
     let cold = |config: &mut engine::replica::Config| config.history.resident_bytes = 0;
     let mut node = Node::with(cold);

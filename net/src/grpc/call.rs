@@ -11,7 +11,7 @@
 use super::frame::PREFIX_LEN;
 use super::metadata::{Metadata, MethodId, MethodKind};
 use super::status::Code;
-use super::tally::Tally;
+use super::tally::{Ended, Stages, Tally};
 use crate::h2::{Connection, StreamKey, abuse::STREAM_COST_BYTES};
 use std::time::Instant;
 
@@ -59,8 +59,14 @@ pub(super) struct Call {
     pub(super) charged_bytes: usize,
     /// When its message was complete, if the time is told.
     pub(super) begun: Option<Instant>,
+    /// What it passed since.
+    pub(super) stages: Stages,
     /// Length of its message.
     pub(super) request_bytes: usize,
+    /// When the message of a stream that has begun must be complete; one message at a time.
+    pub(super) message_due: Option<Instant>,
+    /// An entry of that deadline, or of an earlier message's, is in the heap.
+    pub(super) timed: bool,
     pub(super) half_closed: bool,
     pub(super) headers_sent: bool,
     /// What `begin_message` announced and was not pushed yet.
@@ -82,7 +88,10 @@ impl Call {
             noted_bytes: 0,
             charged_bytes: 0,
             begun: None,
+            stages: Stages::default(),
             request_bytes: 0,
+            message_due: None,
+            timed: false,
             half_closed: false,
             headers_sent: false,
             message_left: 0,
@@ -96,6 +105,8 @@ impl Call {
         self.id = id;
         self.stage = Stage::Receiving;
         self.begun = None;
+        self.stages = Stages::default();
+        (self.message_due, self.timed) = (None, false);
         self.half_closed = half_closed;
         self.headers_sent = false;
         self.message_left = 0;
@@ -121,16 +132,24 @@ impl Call {
             return;
         }
         tally.on_handled(self.method, code);
-        if let (MethodKind::OneMessage, Some(begun)) = (self.kind, self.begun) {
-            tally.time(self.method, begun, self.request_bytes, code);
+        if let Some(begun) = self.begun {
+            let Call { method, stages, request_bytes, .. } = *self;
+            tally.on_ended(Ended { method, begun, stages, request_bytes, code });
         }
     }
 
     /// A message of the call is complete.
     pub(super) fn note_message(&mut self, len: usize, tally: &Tally) {
         self.announce(tally);
+        self.message_due = None;
         self.request_bytes = len;
         tally.on_received(self.method, len);
+    }
+
+    /// Whether a message of a stream has begun and has no time set.
+    pub(super) fn needs_time(&self) -> bool {
+        let begun = self.inbox.len() > self.inbox_read;
+        self.kind == MethodKind::Streaming && begun && self.message_due.is_none()
     }
 
     /// Tells the ledger what the call holds now.

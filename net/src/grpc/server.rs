@@ -10,8 +10,7 @@ use super::frame::{self, PREFIX_LEN};
 use super::gzip;
 use super::metadata::{Metadata, MethodId, Route};
 use super::status::{Code, Status, percent_encoded};
-use super::tally::Tally;
-use crate::h2::abuse::MESSAGE_LATE;
+use super::tally::{Stages, Tally};
 use crate::h2::{self, Connection, ConnectionError, Reason};
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -81,9 +80,9 @@ pub struct Server {
     calls: Vec<Call>,
     tally: Rc<Tally>,
     deadlines: Deadlines,
-    /// Calls that wait for the rest of their message.
+    /// Calls that wait for the rest of a message.
     unfinished: Deadlines,
-    /// Calls begun in the current input whose message was not complete when they were last seen.
+    /// Calls of the current input whose message was not complete when they were last seen.
     begun: Vec<CallId>,
     /// Ended from outside, yet to be reported.
     cancelled: VecDeque<CallId>,
@@ -271,12 +270,7 @@ impl Server {
                 self.abort(id, &Status::new(Code::DeadlineExceeded, DEADLINE_TEXT));
             }
         }
-        while let Some(id) = self.unfinished.poll_due(now) {
-            if self.is_receiving(id) {
-                self.http.note_limit(MESSAGE_LATE);
-                self.abort(id, &Status::new(Code::DeadlineExceeded, MESSAGE_LATE));
-            }
-        }
+        self.end_unfinished(now);
         Ok(())
     }
 
@@ -325,20 +319,20 @@ impl Server {
 
     /// Tells the ledger what the caller holds for a call beside what it queued; until the next word, or the call's end.
     pub fn charge(&mut self, id: CallId, bytes: usize) {
-        if let Some(call) = live(&mut self.calls, id) {
+        if let Some(call) = live(&mut self.calls, id).filter(|call| call.charged_bytes != bytes) {
             call.charged_bytes = bytes;
             call.note(&mut self.http);
         }
     }
 
+    /// What a call passed since it came.
+    pub fn stages(&mut self, id: CallId) -> Option<&mut Stages> {
+        live(&mut self.calls, id).map(|call| &mut call.stages)
+    }
+
     /// The limit that turned something away since this was last asked, by its name in [`h2::abuse`].
     pub fn take_limit(&mut self) -> Option<&'static str> {
         self.http.take_limit()
-    }
-
-    /// Whether the call still waits for its one message.
-    fn is_receiving(&self, id: CallId) -> bool {
-        self.calls.get(id.0.slot()).is_some_and(|call| call.id == id && call.stage == Stage::Receiving)
     }
 
     /// The call, with its response headers sent; `None` when it is over.

@@ -1,18 +1,18 @@
-//! What all calls of a core add up to, by method: the numbers behind Go's gRPC metrics, and the calls that took long.
+//! What all calls of a core add up to, by method: the numbers behind Go's gRPC metrics, and what each call passed until
+//! it was over.
 //!
 //! Counted where a call begins and ends, so unary calls and streams alike. Nothing here reads a clock: the driver says
-//! once a turn what time it is, and a call takes from the turn it came in to the turn it was answered in.
+//! once a turn what time it is, and takes the calls that are over when their answers have been handed to their sockets.
 
 use super::metadata::MethodId;
 use super::status::Code;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Status codes there are.
 pub const CODE_COUNT: usize = 17;
-/// Slow calls that wait to be asked for; what comes beyond them is only counted.
-const SLOW_KEPT_MAX: usize = 64;
+/// Room for calls that are over which is kept.
+const ENDED_KEPT_MAX: usize = 1024;
 
 /// Counts of one method.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,16 +27,28 @@ pub struct Counts {
     pub handled: [u64; CODE_COUNT],
 }
 
-/// A call that took longer than [`Tally::warn_above`].
+/// What a call passed on its way, by the turns that noticed; nothing where it did not come so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// It went on: a write was handed to the log, a read got what it waited for last. A read that waits for nothing
+    /// has none.
+    pub started: Option<Instant>,
+    /// A write was durable.
+    pub durable: Option<Instant>,
+    /// Its answer was made, from what was applied and published.
+    pub answered: Option<Instant>,
+}
+
+/// A call that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slow {
+pub struct Ended {
     /// Which method.
     pub method: MethodId,
     /// When it came.
     pub begun: Instant,
-    /// Until it was answered.
-    pub took: Duration,
-    /// Length of its message.
+    /// What it passed.
+    pub stages: Stages,
+    /// Length of its last message.
     pub request_bytes: usize,
     /// How it ended.
     pub code: Code,
@@ -51,16 +63,16 @@ pub struct Tally {
     sent_bytes: Cell<u64>,
     /// The time of this turn, once it was told.
     now: Cell<Option<Instant>>,
-    /// No call is slow while this is none.
-    warn_above: Cell<Option<Duration>>,
-    slow: RefCell<VecDeque<Slow>>,
-    slow_count: Cell<u64>,
+    /// Whether calls that are over are kept.
+    keeps: Cell<bool>,
+    /// Calls over since they were taken; their number is bounded by that of calls in flight.
+    ended: RefCell<Vec<Ended>>,
 }
 
 impl Tally {
-    /// Unary calls that take longer are kept for [`Self::poll_slow`].
-    pub fn warn_above(&self, time: Duration) {
-        self.warn_above.set(Some(time));
+    /// From now on calls that are over are kept for [`Self::take_ended`], which the driver calls once a turn.
+    pub fn keep_ended(&self) {
+        self.keeps.set(true);
     }
 
     /// It is now this late.
@@ -83,14 +95,12 @@ impl Tally {
         (self.received_bytes.get(), self.sent_bytes.get())
     }
 
-    /// How many unary calls were slow.
-    pub fn slow_count(&self) -> u64 {
-        self.slow_count.get()
-    }
-
-    /// The next slow call.
-    pub fn poll_slow(&self) -> Option<Slow> {
-        self.slow.borrow_mut().pop_front()
+    /// Takes the calls that are over, in order.
+    pub fn take_ended(&self, mut each: impl FnMut(&Ended)) {
+        let mut ended = self.ended.borrow_mut();
+        ended.iter().for_each(&mut each);
+        ended.clear();
+        ended.shrink_to(ENDED_KEPT_MAX);
     }
 
     pub(super) fn on_started(&self, method: MethodId) {
@@ -111,17 +121,10 @@ impl Tally {
         self.with(method, |counts| counts.handled[code as usize] += 1);
     }
 
-    /// A unary call has ended.
-    pub(super) fn time(&self, method: MethodId, begun: Instant, request_bytes: usize, code: Code) {
-        let (Some(now), Some(max)) = (self.now(), self.warn_above.get()) else { return };
-        let took = now.saturating_duration_since(begun);
-        if took <= max {
-            return;
-        }
-        self.slow_count.set(self.slow_count.get() + 1);
-        let mut slow = self.slow.borrow_mut();
-        if slow.len() < SLOW_KEPT_MAX {
-            slow.push_back(Slow { method, begun, took, request_bytes, code });
+    /// A call is over.
+    pub(super) fn on_ended(&self, ended: Ended) {
+        if self.keeps.get() {
+            self.ended.borrow_mut().push(ended);
         }
     }
 
@@ -140,20 +143,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slow_calls_are_kept_up_to_a_bound_and_counted_beyond() {
-        let start = Instant::now();
+    fn calls_that_are_over_are_kept_for_who_takes_them() {
+        let begun = Instant::now();
         let tally = Tally::default();
-        tally.warn_above(Duration::from_millis(300));
-        tally.advance(start + Duration::from_millis(300));
-        tally.time(MethodId(1), start, 7, Code::Ok);
-        assert_eq!((tally.slow_count(), tally.poll_slow()), (0, None));
-        tally.advance(start + Duration::from_millis(301));
-        for _ in 0..2 * SLOW_KEPT_MAX {
-            tally.time(MethodId(1), start, 7, Code::Ok);
-        }
-        let slow = tally.poll_slow().unwrap();
-        assert_eq!((slow.took, slow.request_bytes), (Duration::from_millis(301), 7));
-        assert_eq!(std::iter::from_fn(|| tally.poll_slow()).count(), SLOW_KEPT_MAX - 1);
-        assert_eq!(tally.slow_count(), 2 * SLOW_KEPT_MAX as u64);
+        let call = |method| Ended {
+            method: MethodId(method),
+            begun,
+            stages: Stages::default(),
+            request_bytes: 7,
+            code: Code::Ok,
+        };
+        let taken = |tally: &Tally| {
+            let mut methods = Vec::new();
+            tally.take_ended(|ended| methods.push(ended.method.0));
+            methods
+        };
+        tally.on_ended(call(1));
+        assert_eq!(taken(&tally), [] as [u16; 0], "nobody said that he would take them");
+        tally.keep_ended();
+        tally.on_ended(call(2));
+        tally.on_ended(call(3));
+        assert_eq!(taken(&tally), [2, 3]);
+        assert_eq!(taken(&tally), [] as [u16; 0]);
     }
 }

@@ -31,8 +31,8 @@ pub const HEADER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Output must make progress at least this often.
 pub const WRITE_STALL_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// The message of a call that takes one must be complete this long after its fields. The longest allowed one takes a
-/// tenth of that over a line of 1 MB/s.
+/// The message of a call that takes one must be complete this long after its fields, one of a stream this long after its
+/// first byte. The longest allowed one takes a tenth of that over a line of 1 MB/s.
 pub const MESSAGE_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The span the following counts are of.

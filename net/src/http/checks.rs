@@ -43,9 +43,15 @@ impl Check {
     }
 }
 
-/// The checks a path names.
+/// The checks a path names, whose first part is `kind`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Checks {
+pub(super) struct Checks {
+    kind: &'static str,
+    which: Which,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
     /// All of a list, but for excluded ones.
     All(&'static [Check]),
     /// One.
@@ -59,29 +65,30 @@ impl Checks {
             Some((kind, name)) => (kind, Some(name)),
             None => (&path[1..], None),
         };
-        let list = match kind {
-            "livez" => LIVEZ,
-            "readyz" => READYZ,
+        let (kind, list) = match kind {
+            "livez" => ("livez", LIVEZ),
+            "readyz" => ("readyz", READYZ),
             _ => return None,
         };
-        match name {
-            None => Some(Checks::All(list)),
-            Some(name) => list.iter().find(|check| check.name() == name).copied().map(Checks::One),
-        }
+        let which = match name {
+            None => Which::All(list),
+            Some(name) => Which::One(list.iter().copied().find(|check| check.name() == name)?),
+        };
+        Some(Checks { kind, which })
     }
 
     /// Runs the checks that need no waiting.
     pub(super) fn run(self, query: &str, probe: &impl Probe) -> Outcome {
-        let checks: Vec<Check> = match self {
-            Checks::All(list) => list.iter().copied().filter(|check| !is_excluded(*check, query)).collect(),
-            Checks::One(check) => vec![check],
+        let checks: Vec<Check> = match self.which {
+            Which::All(list) => list.iter().copied().filter(|check| !is_excluded(*check, query)).collect(),
+            Which::One(check) => vec![check],
         };
         let verbose = query::values(query, "verbose").next().is_some();
         match checks.iter().position(|check| *check == Check::LinearizableRead) {
-            None => Outcome::Done(Report::run(&checks, probe).response(verbose)),
+            None => Outcome::Done(Report::run(self.kind, &checks, probe).response(verbose)),
             Some(at) => {
-                let before = Report::run(&checks[..at], probe);
-                let after = Report::run(&checks[at + 1..], probe);
+                let before = Report::run(self.kind, &checks[..at], probe);
+                let after = Report::run(self.kind, &checks[at + 1..], probe);
                 Outcome::NeedsRead(Rest { before, after, verbose })
             }
         }
@@ -110,9 +117,9 @@ pub(super) struct Rest {
 
 impl Rest {
     /// Finishes the answer, now that the read succeeded or failed.
-    pub(super) fn resume(self, read: Result<(), ApiError>) -> Response {
+    pub(super) fn resume(self, read: Result<(), ApiError>, probe: &impl Probe) -> Response {
         let Rest { before: mut report, after, verbose } = self;
-        report.add(Check::LinearizableRead, read.map_err(|error| error.to_string()));
+        report.add(Check::LinearizableRead, read.map_err(|error| error.to_string()), probe);
         report.lines.push_str(&after.lines);
         report.failed |= after.failed;
         report.response(verbose)
@@ -122,21 +129,23 @@ impl Rest {
 /// Outcome of some checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Report {
+    kind: &'static str,
     lines: String,
     failed: bool,
 }
 
 impl Report {
-    fn run(checks: &[Check], probe: &impl Probe) -> Report {
-        let mut report = Report::default();
+    fn run(kind: &'static str, checks: &[Check], probe: &impl Probe) -> Report {
+        let mut report = Report { kind, ..Report::default() };
         for check in checks {
-            report.add(*check, check.run(probe));
+            report.add(*check, check.run(probe), probe);
         }
         report
     }
 
-    fn add(&mut self, check: Check, outcome: Result<(), String>) {
+    fn add(&mut self, check: Check, outcome: Result<(), String>, probe: &impl Probe) {
         let name = check.name();
+        probe.on_checked(self.kind, name, outcome.is_ok());
         match outcome {
             Ok(()) => self.lines.push_str(&format!("[+]{name} ok\n")),
             Err(error) => {

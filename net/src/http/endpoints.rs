@@ -46,6 +46,9 @@ pub trait Probe {
 
     /// The JSON object of `/debug/vars`.
     fn debug_vars(&self) -> String;
+
+    /// Hears of each check of `/livez` or `/readyz` that ran, by the path's name, its own, and whether it passed.
+    fn on_checked(&self, _kind: &'static str, _name: &'static str, _passed: bool) {}
 }
 
 /// The versions `/version` shows.
@@ -219,10 +222,10 @@ fn unhealthy(reason: &str) -> Response {
 
 impl Pending {
     /// Finishes the answer, now that the read succeeded or failed.
-    pub fn resume(self, read: Result<(), ApiError>) -> Response {
+    pub fn resume(self, read: Result<(), ApiError>, probe: &impl Probe) -> Response {
         let response = match self.then {
             Then::Health => health_after_read(read),
-            Then::Checks(rest) => rest.resume(read),
+            Then::Checks(rest) => rest.resume(read, probe),
         };
         response.with_cors(self.cors)
     }
@@ -313,7 +316,7 @@ pub(super) mod tests {
     fn finish(reply: Reply, read: Result<(), ApiError>) -> (Response, bool) {
         match reply {
             Reply::Done(response) => (response, false),
-            Reply::NeedsRead(pending) => (pending.resume(read), true),
+            Reply::NeedsRead(pending) => (pending.resume(read, &Fixed::default()), true),
         }
     }
 

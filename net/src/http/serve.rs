@@ -71,7 +71,7 @@ async fn respond(
     };
     let response = match port.respond(&request, node) {
         Reply::Done(response) => response,
-        Reply::NeedsRead(pending) => pending.resume(node.linearizable_read().await),
+        Reply::NeedsRead(pending) => pending.resume(node.linearizable_read().await, node),
     };
     node.on_answered(request.path, response.status);
     message(response)

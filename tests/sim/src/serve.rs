@@ -134,7 +134,7 @@ impl Serving {
                 self.probe_may_go = true;
                 Ok((PROBE.0, Served::Waiting))
             }
-            Event::Answer { call, answer } => match answer {
+            Event::Answer { call, answer, .. } => match answer {
                 Ok(response) => {
                     self.calls.insert(call.0, Stage::Copy(Box::new(response), replica.floor()));
                     Ok((call.0, self.advance(call.0, &request(call.0), replica)?))

@@ -5,14 +5,16 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kontiki_tests::process::{
-    copies, flags, floods, h2spec, hostile, kill9, kubernetes, ports, power, race, reclaim, refused,
-    snapshot, stall, start, watch,
+    cgroup, copies, flags, floods, h2spec, hostile, kill9, kubernetes, lists, memory, ports, power, race,
+    reclaim, refused, snapshot, stall, start, watch,
 };
 use kontiki_tests::server::Binary;
 
 /// What there is to check.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 18] = [
     "reclaim",
+    "lists",
+    "cgroup",
     "kill9",
     "copies",
     "power",
@@ -32,15 +34,15 @@ const CHECKS: [&str; 16] = [
 
 const USAGE: &str = "\
 usage: process CHECK [options], where CHECK is one of
-    kill9 copies power stall watch snapshot reclaim start race flags hostile h2spec floods refused ports
-    kubernetes
+    kill9 copies power stall watch snapshot reclaim lists cgroup start race flags hostile h2spec floods
+    refused ports kubernetes
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --driver NAME    the server's driver, io_uring or portable; default: its own choice
   --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), or keys
                    to reclaim (200000)
   --images N       the same for power
   --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB,
-                   2000000 keys
+                   2000000 keys, lists of 300000 objects, 4 GiB of values
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -65,10 +67,13 @@ struct Options {
 
 fn main() -> ExitCode {
     let arguments = std::env::args().skip(1).collect::<Vec<_>>();
-    if let Some((refused::LAUNCHER, rest)) =
-        arguments.split_first().map(|(first, rest)| (first.as_str(), rest))
-    {
-        eprintln!("{}", refused::refuse_and_exec(rest));
+    let launched = match arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        Some((refused::LAUNCHER, rest)) => Some(refused::refuse_and_exec(rest)),
+        Some((memory::LAUNCHER, rest)) => Some(memory::enter_and_exec(rest)),
+        _ => None,
+    };
+    if let Some(error) = launched {
+        eprintln!("{error}");
         return ExitCode::from(2);
     }
     let options = match parse(arguments.into_iter()) {
@@ -109,6 +114,10 @@ fn main() -> ExitCode {
         "refused" => refused::run(&subject),
         "race" => race::run(&subject, count(TRANSACTIONS)),
         "reclaim" => reclaim::run(&subject, count(KEYS)),
+        "lists" => lists::run(&subject, if options.full { lists::Size::LONG } else { lists::Size::SHORT }),
+        "cgroup" => {
+            cgroup::run(&subject, if options.full { cgroup::Size::LONG } else { cgroup::Size::SHORT })
+        }
         _ => flags::run(&subject, options.etcd),
     };
     let seconds = start.elapsed().as_secs_f64();

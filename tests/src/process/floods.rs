@@ -19,6 +19,7 @@ use crate::differential::build::get;
 use crate::server::{Binary, Server};
 use crate::wire::{Frame, FrameKind};
 
+use super::memory::resident_bytes;
 use super::{Failure, Verdict, ensure};
 use attack::Attack;
 
@@ -155,11 +156,4 @@ fn check_log(log: &[String], time: Duration) -> Result<usize, Failure> {
         ensure(counts.contains_key(reason), || format!("no line says {reason}: {counts:?}"))?;
     }
     Ok(counts.values().sum())
-}
-
-fn resident_bytes(process: u32) -> Result<u64, Failure> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kib.map(|kib| kib << 10).ok_or_else(|| Failure::Wrong(format!("/proc/{process}/status says {status}")))
 }

@@ -134,7 +134,7 @@ fn value(number: u64) -> Vec<u8> {
 }
 
 /// One operation for each key, many in a transaction, many transactions at once.
-fn fill(
+pub(super) fn fill(
     address: SocketAddr,
     numbers: impl IntoIterator<Item = u64>,
     operation: impl Fn(u64) -> pb::RequestOp,

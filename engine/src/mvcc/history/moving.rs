@@ -14,6 +14,9 @@ use super::{History, OpenError, table_of};
 use crate::mvcc::Cold;
 use crate::types::{Revision, Seq};
 
+/// An unfinished chunk that is shorter than this part of an ordinary one is left alone: dead records in it cost little.
+const CLOSED_PART: usize = 8;
+
 /// The state of moving.
 #[derive(Debug, Default)]
 pub struct Moves {
@@ -210,6 +213,24 @@ impl History {
     /// The chunk behind the one that begins with `first`.
     pub fn chunk_after(&self, first: Seq) -> Option<&ChunkInfo> {
         self.finished.after(first).map(|slot| &slot.info)
+    }
+
+    /// Finishes the unfinished chunk if half of its records are dead and it is long enough to care, so that it may be
+    /// moved as well. Returns its first record. Not inside a transaction.
+    pub fn close_dead(&mut self) -> Option<Seq> {
+        let active = self.active.as_ref()?;
+        let is_dead = u64::from(self.moves.active_dead) * 2 >= u64::from(active.records());
+        if self.open || !is_dead || active.filled() * CLOSED_PART < self.config.chunk_bytes {
+            return None;
+        }
+        let first = active.table().first_seq();
+        self.finish_active();
+        Some(first)
+    }
+
+    /// Whether the chunk that begins with `first` is still on its way into its file.
+    pub fn is_unwritten(&self, first: Seq) -> bool {
+        self.finished.of_seq(first).is_some_and(|slot| slot.info.first_seq == first && !slot.written)
     }
 
     /// Chunks that may be moved: those that are wholly in their files.

@@ -8,8 +8,9 @@
 //!
 //! The scan only counts, per chunk. Which records of a chunk are dead is decided anew when the chunk is *moved*: the index
 //! and the chains say which version of a key the floor shows. Chunks that are mostly dead are moved, the deadest as
-//! long as dead records are more than an eighth of all, and the rest of a file that is mostly empty. Moved records keep
-//! their numbers.
+//! long as dead records are more than an eighth of all, and the rest of a file that is mostly empty. The chunk that is
+//! being written is finished for that if half of its records are dead: in a small store it is all there is, and a quota
+//! that it exceeds must be kept when it was compacted. Moved records keep their numbers.
 //!
 //! Everything here is local to a member: no answer of a write depends on how far it got. Counts, rows of chunks and the
 //! scan's place are in one tree and therefore of one checkpoint, so that after a crash nothing is counted twice.
@@ -107,6 +108,8 @@ pub struct Reclaim {
     rewrite: Option<Rewrite>,
     /// Chunks that are worth moving, by their first record.
     chosen: BTreeSet<Seq>,
+    /// A chunk that was finished to be moved, and is not in its file yet.
+    closed: Option<Seq>,
     /// There was nothing worth moving, and nothing was marked since.
     settled: bool,
     /// Chunks whose rows differ from what the index has.
@@ -142,6 +145,7 @@ impl Reclaim {
             scan: saved.scan.map(|(floor, next)| Scan::resumed(floor, next)),
             rewrite: None,
             chosen: BTreeSet::new(),
+            closed: None,
             settled: false,
             dirty: BTreeSet::new(),
             saved,
@@ -190,8 +194,12 @@ impl Reclaim {
             } else if let Some(first) = self.chosen.pop_first() {
                 self.rewrite = Some(Rewrite::begin(history, first, self.marked)?);
             } else if !self.settled {
+                if self.closed.is_some_and(|first| history.is_unwritten(first)) {
+                    return Ok(false);
+                }
                 self.chosen = choose::chunks(history);
-                self.settled = self.chosen.is_empty();
+                self.closed = if self.chosen.is_empty() { history.close_dead() } else { None };
+                self.settled = self.chosen.is_empty() && self.closed.is_none();
             } else if !self.dirty.is_empty() {
                 self.write_row(index, history)?;
                 spend.steps -= 1;

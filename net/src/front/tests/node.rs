@@ -173,6 +173,17 @@ impl Node {
         self.feed(client, &out);
     }
 
+    /// Sends the body of a call, which ends it, in as many frames as it needs.
+    pub fn push_parts(&mut self, client: usize, stream: u32, body: &[u8]) {
+        let mut parts = body.chunks(frame::PAYLOAD_LEN_MAX).peekable();
+        while let Some(part) = parts.next() {
+            let ends = if parts.peek().is_none() { flag::END_STREAM } else { 0 };
+            let mut out = Vec::new();
+            frame::put(&mut out, kind::DATA, ends, stream, part);
+            self.feed(client, &out);
+        }
+    }
+
     /// The next message of a call, which is not the last.
     pub fn say(&mut self, client: usize, stream: u32, request: &impl Message) {
         self.push(client, stream, request, false);
@@ -344,12 +355,17 @@ impl Node {
         true
     }
 
+    /// Takes all that a connection has to send, and what comes of it.
+    pub fn rest(&mut self, client: usize) {
+        while self.flush(client) || self.turn() {}
+    }
+
     /// Takes what a connection has to send. False if it had nothing.
     fn flush(&mut self, client: usize) -> bool {
-        let mut moved = false;
+        let (mut moved, mut room) = (false, usize::MAX);
         loop {
             let conn = self.clients[client].conn;
-            let output = self.front.output(conn, &mut self.replica).unwrap();
+            let output = self.front.output(conn, &mut self.replica, &mut room).unwrap();
             let len = output.len();
             assert!(len <= OUTPUT_LEN_MAX, "{len} bytes of output");
             self.output_len_max = self.output_len_max.max(len);

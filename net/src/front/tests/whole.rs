@@ -101,3 +101,47 @@ fn a_snapshot_follows_its_client_and_may_be_given_up() {
     node.settle();
     assert!(stream > 0 && node.front.answers.is_empty() && node.front.tasks.is_empty());
 }
+
+/// A request of `HashKV` with a field that nobody knows.
+#[derive(Clone, PartialEq, Message)]
+struct Padded {
+    #[prost(int64, tag = "1")]
+    revision: i64,
+    #[prost(bytes = "vec", tag = "15")]
+    padding: Vec<u8>,
+}
+
+#[test]
+fn the_message_of_a_request_that_waits_is_counted_and_goes_with_it() {
+    const LEN: usize = 100_000;
+    let mut node = Node::new();
+    let client = node.connect(WINDOW);
+    for n in 0..5000 {
+        node.send(client, PUT, &put(&format!("key{n}"), "v"));
+    }
+    node.settle();
+    let before = node.waiting_bytes(client);
+    let begin = |node: &mut Node, revision: i64| {
+        node.send(client, COMPACT, &pb::CompactionRequest { revision, physical: false });
+        while node.replica.store().published().1.compacted.0 < revision {
+            assert!(node.turn());
+        }
+        let stream = node.open_stream(client, HASH_KV, &[]);
+        let mut message = Vec::new();
+        let padded = Padded { revision, padding: vec![0; LEN] };
+        crate::grpc::frame::put(&mut message, false, |out| padded.encode(out).expect("a vector grows"));
+        node.push_parts(client, stream, &message);
+        assert!(node.waiting_bytes(client) >= before + LEN, "{}", node.waiting_bytes(client));
+        stream
+    };
+    let stream = begin(&mut node, 4000);
+    node.settle();
+    node.answer::<pb::HashKvResponse>(client, stream).unwrap();
+    assert_eq!(node.waiting_bytes(client), before);
+    let stream = begin(&mut node, 5000);
+    node.cancel(client, stream);
+    assert!(node.waiting_bytes(client) < before + LEN && node.front.held.is_empty());
+    node.settle();
+    assert_eq!(node.waiting_bytes(client), before);
+    assert!(node.front.waiting.is_empty());
+}

@@ -9,7 +9,7 @@ use super::super::gzip;
 use super::super::metadata::{self, MethodKind, Refusal};
 use super::super::status::{Code, Status};
 use super::{DEADLINE_TEXT, Event, Server, finish_early, finish_explained};
-use crate::h2::abuse::{MEMORY_FULL, MESSAGE_TIME_MAX};
+use crate::h2::abuse::{MEMORY_FULL, MESSAGE_LATE, MESSAGE_TIME_MAX};
 use crate::h2::{self, ConnectionError};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -110,20 +110,54 @@ impl Server {
         None
     }
 
-    /// Sets the time of calls whose message was not complete in the input that began them. The usual call never gets
-    /// here with its message missing, and costs no entry.
+    /// Sets the time of messages that were not complete in the input that began them. The usual call never gets here
+    /// with its message missing, and costs no entry. Of a stream one entry is in the heap, however many messages come in
+    /// parts.
     fn time_unfinished(&mut self, now: Instant) {
         let mut begun = std::mem::take(&mut self.begun);
+        let due = now + MESSAGE_TIME_MAX;
         for id in begun.drain(..) {
-            if !self.is_receiving(id) {
-                continue;
+            let Some(call) = live(&mut self.calls, id) else { continue };
+            if call.needs_time() {
+                call.message_due = Some(due);
+                if !std::mem::replace(&mut call.timed, true) {
+                    self.time_message(due, id);
+                }
+            } else if call.stage == Stage::Receiving {
+                self.time_message(due, id);
             }
-            let calls = &self.calls;
-            let waits = |id: CallId| live_in(calls, id).is_some_and(|call| call.stage == Stage::Receiving);
-            self.unfinished.add(now + MESSAGE_TIME_MAX, id, self.http.stream_count(), waits);
         }
         begun.shrink_to(BEGUN_KEPT_MAX);
         self.begun = begun;
+    }
+
+    /// A message of the call is due.
+    fn time_message(&mut self, due: Instant, id: CallId) {
+        let calls = &self.calls;
+        let waits =
+            |id: CallId| live_in(calls, id).is_some_and(|call| call.timed || call.stage == Stage::Receiving);
+        self.unfinished.add(due, id, self.http.stream_count(), waits);
+    }
+
+    /// Ends calls whose message came in part and then stayed out.
+    pub(super) fn end_unfinished(&mut self, now: Instant) {
+        while let Some(id) = self.unfinished.poll_due(now) {
+            let Some(call) = live(&mut self.calls, id) else { continue };
+            let due = match call.stage {
+                Stage::Receiving => Some(now),
+                _ => call.message_due,
+            };
+            call.timed = due.is_some_and(|due| due > now);
+            match due {
+                Some(due) if due <= now => {
+                    self.http.note_limit(MESSAGE_LATE);
+                    self.abort(id, &Status::new(Code::DeadlineExceeded, MESSAGE_LATE));
+                }
+                // The message it was set for came, and another one has begun since.
+                Some(due) => self.time_message(due, id),
+                None => {}
+            }
+        }
     }
 
     fn set_deadline(&mut self, now: Instant, id: CallId, timeout: Duration) {
@@ -217,6 +251,9 @@ impl Server {
         // grpc-go reads prefix and message apart, and takes an end inside the prefix for the end of messages.
         let empty = call.inbox.len() - call.inbox_read < PREFIX_LEN;
         if !call.half_closed {
+            if call.needs_time() {
+                self.begun.push(id);
+            }
             self.http.expect_data(id.0, missing);
             return None;
         }

@@ -68,6 +68,21 @@ impl Conn {
         Some(message)
     }
 
+    /// Takes what has come of the body of an answer, whatever it is part of, and waits if that is nothing; `None` at the
+    /// end. For bodies too long to gather.
+    pub fn take_body(&mut self, stream: StreamId) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let Some(stream) = self.streams.get_mut(&stream.0) else { return Ok(None) };
+            if !stream.body.is_empty() {
+                return Ok(Some(std::mem::take(&mut stream.body)));
+            }
+            if stream.end.is_some() {
+                return Ok(None);
+            }
+            self.pump()?;
+        }
+    }
+
     /// Waits for a byte without taking it, so that no frame is read in half.
     fn has_input(&mut self, deadline: Instant) -> io::Result<bool> {
         let wait = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
