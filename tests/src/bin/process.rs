@@ -11,7 +11,7 @@ use kontiki_tests::process::{
 use kontiki_tests::server::Binary;
 
 /// What there is to check.
-const CHECKS: [&str; 16] = [
+const CHECKS: [&str; 17] = [
     "reclaim",
     "kill9",
     "copies",
@@ -20,6 +20,7 @@ const CHECKS: [&str; 16] = [
     "watch",
     "snapshot",
     "start",
+    "health",
     "race",
     "flags",
     "hostile",
@@ -32,10 +33,10 @@ const CHECKS: [&str; 16] = [
 
 const USAGE: &str = "\
 usage: process CHECK [options], where CHECK is one of
-    kill9 copies power stall watch snapshot reclaim start race flags hostile h2spec floods refused ports
-    kubernetes
+    kill9 copies power stall watch snapshot reclaim start health race flags hostile h2spec floods refused
+    ports kubernetes
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
-  --driver NAME    the server's driver, io_uring or portable; default: its own choice
+  --driver NAME    the server's driver, io_uring or portable; default: its own choice, and both for health
   --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), or keys
                    to reclaim (200000)
   --images N       the same for power
@@ -51,6 +52,8 @@ const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
 const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
 const KEYS: [u64; 2] = [200_000, 2_000_000];
+
+const DRIVERS: [&str; 2] = ["io_uring", "portable"];
 
 #[derive(Default)]
 struct Options {
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         "watch" => watch::run(&subject, if options.full { watch::Size::LONG } else { watch::Size::SHORT }),
         "snapshot" => snapshot::run(&subject, count(SNAPSHOT_MIB)),
         "start" => start::run(&subject),
+        "health" => start::health(&subject, if options.driver.is_some() { &[] } else { &DRIVERS }),
         "hostile" => hostile::run(&subject),
         "h2spec" => h2spec::run(&subject),
         "floods" => floods::run(&subject, options.full),
