@@ -76,7 +76,7 @@ fn against_etcd() -> bool {
     };
     diff("cases", &[])
         && diff("generated", &["--cases", GENERATED_CALLS])
-        && ["flags", "h2spec", "floods", "snapshot"].into_iter().all(|check| process(&[check]))
+        && ["flags", "h2spec", "floods", "snapshot", "leases"].into_iter().all(|check| process(&[check]))
         && process(&["refused"])
         && DRIVERS.into_iter().all(|driver| {
             let checks = [

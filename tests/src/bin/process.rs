@@ -5,19 +5,20 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kontiki_tests::process::{
-    copies, flags, floods, h2spec, hostile, kill9, kubernetes, ports, power, race, reclaim, refused,
+    copies, flags, floods, h2spec, hostile, kill9, kubernetes, leases, ports, power, race, reclaim, refused,
     snapshot, stall, start, watch,
 };
 use kontiki_tests::server::Binary;
 
 /// What there is to check.
-const CHECKS: [&str; 17] = [
+const CHECKS: [&str; 18] = [
     "reclaim",
     "kill9",
     "copies",
     "power",
     "stall",
     "watch",
+    "leases",
     "snapshot",
     "start",
     "health",
@@ -33,15 +34,15 @@ const CHECKS: [&str; 17] = [
 
 const USAGE: &str = "\
 usage: process CHECK [options], where CHECK is one of
-    kill9 copies power stall watch snapshot reclaim start health race flags hostile h2spec floods refused
+    kill9 copies power stall watch leases snapshot reclaim start health race flags hostile h2spec floods refused
     ports kubernetes
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
   --driver NAME    the server's driver, io_uring or portable; default: its own choice, and both for health
-  --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), or keys
-                   to reclaim (200000)
+  --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), keys to
+                   reclaim (200000), or leases (10000)
   --images N       the same for power
   --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB,
-                   2000000 keys
+                   2000000 keys, 100000 leases
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -52,6 +53,7 @@ const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
 const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
 const KEYS: [u64; 2] = [200_000, 2_000_000];
+const LEASES: [u64; 2] = [10_000, 100_000];
 
 const DRIVERS: [&str; 2] = ["io_uring", "portable"];
 
@@ -103,6 +105,7 @@ fn main() -> ExitCode {
         "stall" => stall::run(&subject),
         "watch" => watch::run(&subject, if options.full { watch::Size::LONG } else { watch::Size::SHORT }),
         "snapshot" => snapshot::run(&subject, count(SNAPSHOT_MIB)),
+        "leases" => leases::run(&subject, count(LEASES)),
         "start" => start::run(&subject),
         "health" => start::health(&subject, if options.driver.is_some() { &[] } else { &DRIVERS }),
         "hostile" => hostile::run(&subject),
