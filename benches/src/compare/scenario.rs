@@ -63,7 +63,7 @@ pub const SCENARIOS: &[Scenario] = &[
     scenario("serializable get 10x100", 10, Driver::Closed(Method::SerializableGet, 100)),
     scenario("get 10x100 h2load, one key", 10, Driver::H2load(Method::Get, 100)),
     scenario("count of all keys 1x1", 1, Driver::Read(Reads::Count, 1)),
-    scenario("count of all keys 10x10", 10, Driver::Read(Reads::Count, 10)),
+    scenario("count of all keys 10x1", 10, Driver::Read(Reads::Count, 1)),
     scenario("page of 500 keys, 1x1", 1, Driver::Read(Reads::Pages(500), 1)),
     scenario("page of 500 keys, 10x1", 10, Driver::Read(Reads::Pages(500), 1)),
     scenario("watch event, 1000 of a prefix", 10, Driver::Watch(1_000, Audience::All, 100)),
