@@ -1,5 +1,6 @@
 //! The server and real etcd by turns on one disk: the same scenarios, several rounds, medians of all.
 
+mod clientv3;
 mod counters;
 mod host;
 mod report;

@@ -1,6 +1,9 @@
 //! The server as a process: what it does on a command line, a signal, a kill, a copied directory, a race. Nothing
 //! here compares with etcd; the rules are those of durability, and etcd itself must pass them too.
 
+/// Percentiles of requests.
+mod times;
+
 /// What the store must hold, kept beside it.
 mod model;
 
@@ -19,6 +22,8 @@ pub mod copies;
 /// Cold reads that stall.
 pub mod stall;
 
+/// Leases that run out by the ten thousand.
+pub mod leases;
 /// What compaction frees comes back.
 pub mod reclaim;
 

@@ -56,6 +56,11 @@ impl Watch {
         bytes.map(|bytes| pb::WatchResponse::decode(&bytes[..]).map_err(io::Error::other)).transpose()
     }
 
+    /// Whether the server ended the stream; then nothing more is heard.
+    pub fn has_ended(&self) -> bool {
+        self.conn.has_ended(self.stream)
+    }
+
     /// How the server ended the stream; waits for that.
     pub fn end(mut self) -> io::Result<Answer> {
         self.conn.finish(self.stream)

@@ -16,6 +16,9 @@ const DRIVERS: [&str; 2] = ["io_uring", "portable"];
 /// Beyond those of `cargo test`.
 const SEEDS: &str = "200..1200";
 
+/// Runs of several members, each twice.
+const CLUSTERS: &str = "0..500";
+
 /// Runs all steps up to the first that fails.
 pub fn run(args: &[String]) -> bool {
     if let Some(unknown) = args.iter().find(|arg| *arg != "--full") {
@@ -46,6 +49,7 @@ fn quick() -> bool {
             .run()
         && Step::cargo("test", ["test", "--workspace"]).run()
         && sim("seeds", &["--seeds", SEEDS])
+        && sim("clusters", &["--cluster", CLUSTERS])
         && sim("faults", &["--faults"])
         && sim("bugs", &["--bugs"])
 }
@@ -76,7 +80,7 @@ fn against_etcd() -> bool {
     };
     diff("cases", &[])
         && diff("generated", &["--cases", GENERATED_CALLS])
-        && ["flags", "h2spec", "floods", "snapshot"].into_iter().all(|check| process(&[check]))
+        && ["flags", "h2spec", "floods", "snapshot", "leases"].into_iter().all(|check| process(&[check]))
         && process(&["refused"])
         && DRIVERS.into_iter().all(|driver| {
             let checks = [

@@ -32,7 +32,7 @@ impl fmt::Display for Sample {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:9.0}/s  p50 {} ms  p99 {} ms  {:6.1} us CPU  {:.4} flushes  {:4.1} % stolen",
+            "{:9.0}/s  p50 {} ms  p99 {} ms  {:7.2} us CPU  {:.4} flushes  {:4.1} % stolen",
             self.rate,
             ms(self.p50),
             ms(self.p99),
@@ -152,7 +152,7 @@ fn markdown(data: &Path, servers: &[Binary], options: &Options, results: &Result
     text += "|---|---|---:|---:|---:|---:|---:|---:|\n";
     for (scenario, server, sample) in results.medians() {
         text += &format!(
-            "| {scenario} | {server} | {:.0} | {} | {} | {:.1} | {:.4} | {:.1} |\n",
+            "| {scenario} | {server} | {:.0} | {} | {} | {:.2} | {:.4} | {:.1} |\n",
             sample.rate,
             ms(sample.p50),
             ms(sample.p99),
@@ -169,7 +169,7 @@ fn csv(results: &Results) -> String {
     for (scenario, server, sample) in &results.samples {
         let Sample { rate, p50, p99, cpu_us, flushes, steal } = sample;
         text += &format!(
-            "\"{scenario}\",{server},{rate:.1},{},{},{cpu_us:.2},{flushes:.5},{steal:.4}\n",
+            "\"{scenario}\",{server},{rate:.1},{},{},{cpu_us:.3},{flushes:.5},{steal:.4}\n",
             ms(*p50),
             ms(*p99)
         );

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use kontiki_tests::random::Random;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::connection::Connection;
 use super::latencies::Latencies;
-use super::workload::{Keys, Workload};
+use super::link::wait;
+use super::workload::{Keys, Workload, key_bytes};
 
 /// After the end of a run its last requests may take this long.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
+pub(super) const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// An open loop that is this far behind is an overload, not a measurement.
 const BACKLOG_MAX: u64 = 100_000;
 
@@ -59,6 +59,8 @@ pub struct Summary {
     pub failure: Option<String>,
     /// From the first request to the end of the run.
     pub elapsed: Duration,
+    /// All operations of the run, with those answered after its end: the server's CPU time is for these.
+    pub operations: u64,
     /// Of all answers.
     pub latencies: Latencies,
 }
@@ -118,6 +120,7 @@ impl Run<'_> {
                 + self.under_way() as u64,
             failure: self.connections.iter().find_map(|connection| connection.failure.clone()),
             elapsed,
+            operations: self.latencies.len() as u64,
             latencies: self.latencies,
         })
     }
@@ -158,7 +161,7 @@ impl Run<'_> {
 
     fn send(&mut self, index: usize, due: Instant) {
         let key = self.keys.next();
-        self.connections[index].request(key, due);
+        self.connections[index].request(&key_bytes(key), due);
         self.sent += 1;
     }
 
@@ -175,20 +178,8 @@ impl Run<'_> {
 
     /// Sends, waits for answers or the next request, and takes what came.
     fn turn(&mut self, end: Instant) -> io::Result<()> {
-        for connection in &mut self.connections {
-            connection.flush()?;
-        }
-        let wait = self.next_wait(end);
-        let mut fds = Vec::with_capacity(self.connections.len());
-        for connection in &self.connections {
-            let write = if connection.wants_write() { PollFlags::OUT } else { PollFlags::empty() };
-            fds.push(PollFd::new(&connection.socket, PollFlags::IN | write));
-        }
-        let timeout = Timespec::try_from(wait).map_err(io::Error::other)?;
-        poll(&mut fds, Some(&timeout))?;
-        let readable =
-            fds.iter().map(|fd| fd.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR));
-        let readable = readable.collect::<Vec<_>>();
+        let limit = self.next_wait(end);
+        let readable = wait(self.connections.iter_mut().map(|connection| &mut connection.link), limit)?;
         let latencies = &mut self.latencies;
         for (connection, _) in self.connections.iter_mut().zip(readable).filter(|(_, readable)| *readable) {
             let now = Instant::now();

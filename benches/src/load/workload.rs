@@ -2,16 +2,11 @@
 
 use kontiki_tests::random::Random;
 
+use super::link::{FRAME_HEADER_LEN, frame_header, kind};
+
 /// All keys are this long: 64 bits in hex.
 pub const KEY_LEN: usize = 16;
-const FRAME_HEADER_LEN: usize = 9;
 const PREFIX_LEN: usize = 5;
-/// Fields by index only: see [`Workload::first_block`] for how the last four got theirs (RFC 7541 §2.3).
-const INDEXED_BLOCK: [u8; 6] = [0x83, 0x86, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
-const HEADERS: u8 = 0x1;
-const DATA: u8 = 0x0;
-const END_HEADERS: u8 = 0x4;
-const END_STREAM: u8 = 0x1;
 
 /// Which call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,24 +54,27 @@ impl Workload {
         }
         message
     }
-
-    /// The header block of the first request on a connection. It enters path, authority, content-type and te into
-    /// the server's dynamic table, where they stay: nothing else is ever entered.
-    pub(super) fn first_block(&self) -> Vec<u8> {
-        let mut block = vec![0x83, 0x86];
-        for (name, value) in [
-            (&[0x44][..], self.path()),
-            (&[0x41][..], "localhost"),
-            (&[0x5f][..], "application/grpc"),
-            (&[0x40, 2, b't', b'e'][..], "trailers"),
-        ] {
-            block.extend_from_slice(name);
-            block.push(value.len() as u8);
-            block.extend_from_slice(value.as_bytes());
-        }
-        block
-    }
 }
+
+/// The header block of the first request on a connection. It enters path, authority, content-type and te into the
+/// server's dynamic table, where they stay: nothing else is ever entered.
+pub(super) fn first_block(path: &str) -> Vec<u8> {
+    let mut block = vec![0x83, 0x86];
+    for (name, value) in [
+        (&[0x44][..], path),
+        (&[0x41][..], "localhost"),
+        (&[0x5f][..], "application/grpc"),
+        (&[0x40, 2, b't', b'e'][..], "trailers"),
+    ] {
+        block.extend_from_slice(name);
+        block.push(value.len() as u8);
+        block.extend_from_slice(value.as_bytes());
+    }
+    block
+}
+
+/// The same for all later ones, by index only: the last four stand where [`first_block`] put them (RFC 7541 §2.3).
+pub(super) const INDEXED_BLOCK: [u8; 6] = [0x83, 0x86, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62];
 
 /// A whole request as bytes.
 #[derive(Clone, Debug)]
@@ -89,12 +87,12 @@ pub(super) struct Template {
 impl Template {
     /// The first request of a connection, or any later one.
     pub fn new(workload: &Workload, first: bool) -> Template {
-        let block = if first { workload.first_block() } else { INDEXED_BLOCK.to_vec() };
+        let block = if first { first_block(workload.path()) } else { INDEXED_BLOCK.to_vec() };
         let message = workload.message(&[b'0'; KEY_LEN]);
-        let mut bytes = frame_header(block.len(), HEADERS, END_HEADERS).to_vec();
+        let mut bytes = frame_header(block.len(), kind::HEADERS, kind::END_HEADERS, 0).to_vec();
         bytes.extend_from_slice(&block);
         let data_at = bytes.len();
-        bytes.extend_from_slice(&frame_header(PREFIX_LEN + message.len(), DATA, END_STREAM));
+        bytes.extend_from_slice(&frame_header(PREFIX_LEN + message.len(), kind::DATA, kind::END_STREAM, 0));
         bytes.push(0);
         bytes.extend_from_slice(&(message.len() as u32).to_be_bytes());
         let key_at = bytes.len() + 2;
@@ -107,15 +105,15 @@ impl Template {
         self.bytes.len() - self.data_at - FRAME_HEADER_LEN
     }
 
-    /// Appends the request for key number `key` on `stream`.
-    pub fn write(&self, to: &mut Vec<u8>, stream: u32, key: u64) {
+    /// Appends the request for `key` on `stream`.
+    pub fn write(&self, to: &mut Vec<u8>, stream: u32, key: &[u8; KEY_LEN]) {
         let start = to.len();
         to.extend_from_slice(&self.bytes);
         let bytes = &mut to[start..];
         for at in [0, self.data_at] {
             bytes[at + 5..at + FRAME_HEADER_LEN].copy_from_slice(&stream.to_be_bytes());
         }
-        bytes[self.key_at..self.key_at + KEY_LEN].copy_from_slice(&key_bytes(key));
+        bytes[self.key_at..self.key_at + KEY_LEN].copy_from_slice(key);
     }
 }
 
@@ -153,12 +151,8 @@ impl Keys {
     }
 }
 
-fn frame_header(len: usize, kind: u8, flags: u8) -> [u8; FRAME_HEADER_LEN] {
-    let len = (len as u32).to_be_bytes();
-    [len[1], len[2], len[3], kind, flags, 0, 0, 0, 0]
-}
-
-fn push_varint(to: &mut Vec<u8>, mut number: usize) {
+/// Appends a protobuf varint.
+pub(super) fn push_varint(to: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         to.push(number as u8 | 0x80);
         number >>= 7;
@@ -178,7 +172,7 @@ mod tests {
     fn both_blocks_say_the_same() {
         let workload = Workload { method: Method::Put, keys: 1, value_len: 256 };
         let mut decoder = Decoder::new();
-        let first = decoder.decode(&workload.first_block()).unwrap();
+        let first = decoder.decode(&first_block(workload.path())).unwrap();
         assert_eq!(decoder.decode(&INDEXED_BLOCK).unwrap(), first);
         let field = |name: &str, value: &str| (name.as_bytes().to_vec(), value.as_bytes().to_vec());
         assert_eq!(
@@ -207,7 +201,7 @@ mod tests {
         let workload = Workload { method: Method::Get, keys: 1, value_len: 0 };
         let template = Template::new(&workload, false);
         let mut bytes = Vec::new();
-        template.write(&mut bytes, 7, 0x12);
+        template.write(&mut bytes, 7, &key_bytes(0x12));
         let text = bytes.windows(KEY_LEN).any(|window| window == key_bytes(0x12));
         assert!(text, "{bytes:?}");
         assert_eq!(template.data_len(), PREFIX_LEN + 2 + KEY_LEN);

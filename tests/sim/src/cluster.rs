@@ -53,6 +53,7 @@ pub fn run_in(world: &mut World) -> Result<(), Stop> {
         world.make_peace()?;
         world.inspect_all()?;
     }
+    world.judge.tally.leaders = world.consensus.leaders();
     Ok(())
 }
 

@@ -30,8 +30,8 @@ pub struct Consensus {
 
 impl Consensus {
     /// How many leaders there were.
-    pub fn leaders(&self) -> usize {
-        self.leaders.len()
+    pub fn leaders(&self) -> u64 {
+        self.leaders.len() as u64
     }
 
     /// A node was opened. Errors: it forgot what it must not.

@@ -62,6 +62,10 @@ pub struct Tally {
     pub dumps: u64,
     /// Records that were missing in them, as they may.
     pub reclaimed: u64,
+    /// Terms that had a leader.
+    pub leaders: u64,
+    /// States of a leader that a member put in the place of its own.
+    pub installed: u64,
 }
 
 /// The judge of one run.
@@ -148,17 +152,6 @@ impl Judge {
     /// The compaction revision that the last dump confirmed; -1 for none.
     pub fn compacted(&self) -> i64 {
         self.compacted.unwrap_or(-1)
-    }
-
-    /// Another member's dump after [`Judge::settle`]: the same.
-    pub fn compare(&self, dump: &Dump) -> Result<(), String> {
-        self.compare_known(dump)?;
-        let no_space = dump.alarms.contains(&(MEMBER, AlarmKind::NoSpace));
-        let (found, settled) = (
-            (dump.revision, dump.compacted, no_space),
-            (self.model.revision(), self.compacted(), self.no_space),
-        );
-        if found == settled { Ok(()) } else { Err(format!("members differ: {found:?} is not {settled:?}")) }
     }
 
     /// Compares all calls since the last dump with what is stored now. No call may be open.

@@ -510,6 +510,7 @@ impl World {
         if self.replica().wants_reopening() {
             self.nodes[self.at].disk.kill(&mut self.pcg);
             self.die("is opened again");
+            self.judge.tally.installed += 1;
             return self.open();
         }
         if self.member().replica.has_more() && !self.member().turning {

@@ -1,5 +1,6 @@
 //! What plain `cargo test` runs of the simulator: fewer places than `cargo xtask sim`, the same code.
 
+use sim::cluster;
 use sim::faults;
 use sim::outcome::Row;
 use sim::seeds;
@@ -12,6 +13,23 @@ fn two_hundred_seeds_are_right_and_repeat_exactly() {
         (resolved, lost) = (resolved + passed.tally.resolved, lost + passed.tally.lost);
     }
     assert!(resolved > 20 && lost > 20, "{resolved} calls without an answer took effect, {lost} did not");
+}
+
+#[test]
+fn clusters_agree_whatever_happens() {
+    let (mut leaders, mut installed, mut lost) = (0, 0, 0);
+    for seed in 0..100 {
+        let passed =
+            seeds::twice(seed, cluster::run).unwrap_or_else(|error| panic!("cluster {seed}: {error}"));
+        leaders += passed.tally.leaders;
+        installed += passed.tally.installed;
+        lost += passed.tally.lost;
+    }
+    // Else the trouble was none.
+    assert!(
+        leaders > 300 && installed > 20 && lost > 100,
+        "{leaders} leaders, {installed} installed, {lost} lost"
+    );
 }
 
 /// Runs a kind of fault at about `places` places; `detected` tells whether it shall be noticed at all.

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use kontiki_tests::process::{
-    cgroup, copies, flags, floods, h2spec, hostile, kill9, kubernetes, lists, memory, ports, power, race,
-    reclaim, refused, snapshot, stall, start, watch,
+    cgroup, copies, flags, floods, h2spec, hostile, kill9, kubernetes, leases, lists, memory, ports, power,
+    race, reclaim, refused, snapshot, stall, start, watch,
 };
 use kontiki_tests::server::Binary;
 
 /// What there is to check.
-const CHECKS: [&str; 18] = [
+const CHECKS: [&str; 20] = [
     "reclaim",
     "lists",
     "cgroup",
@@ -20,8 +20,10 @@ const CHECKS: [&str; 18] = [
     "power",
     "stall",
     "watch",
+    "leases",
     "snapshot",
     "start",
+    "health",
     "race",
     "flags",
     "hostile",
@@ -34,15 +36,15 @@ const CHECKS: [&str; 18] = [
 
 const USAGE: &str = "\
 usage: process CHECK [options], where CHECK is one of
-    kill9 copies power stall watch snapshot reclaim lists cgroup start race flags hostile h2spec floods
-    refused ports kubernetes
+    kill9 copies power stall watch leases snapshot reclaim lists cgroup start health race flags hostile h2spec
+    floods refused ports kubernetes
   --subject PATH   the server; default: $KONTIKI_BIN or the newest of target/{release,debug}/kontiki
-  --driver NAME    the server's driver, io_uring or portable; default: its own choice
-  --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), or keys
-                   to reclaim (200000)
+  --driver NAME    the server's driver, io_uring or portable; default: its own choice, and both for health
+  --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), keys to
+                   reclaim (200000), or leases (10000)
   --images N       the same for power
   --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB,
-                   2000000 keys, lists of 300000 objects, 4 GiB of values
+                   2000000 keys, lists of 300000 objects, 4 GiB of values, 100000 leases
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
@@ -53,6 +55,9 @@ const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
 const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
 const KEYS: [u64; 2] = [200_000, 2_000_000];
+const LEASES: [u64; 2] = [10_000, 100_000];
+
+const DRIVERS: [&str; 2] = ["io_uring", "portable"];
 
 #[derive(Default)]
 struct Options {
@@ -105,7 +110,9 @@ fn main() -> ExitCode {
         "stall" => stall::run(&subject),
         "watch" => watch::run(&subject, if options.full { watch::Size::LONG } else { watch::Size::SHORT }),
         "snapshot" => snapshot::run(&subject, count(SNAPSHOT_MIB)),
+        "leases" => leases::run(&subject, count(LEASES)),
         "start" => start::run(&subject),
+        "health" => start::health(&subject, if options.driver.is_some() { &[] } else { &DRIVERS }),
         "hostile" => hostile::run(&subject),
         "h2spec" => h2spec::run(&subject),
         "floods" => floods::run(&subject, options.full),

@@ -16,6 +16,7 @@ use crate::differential::build::{get, op, put, txn};
 use crate::proto::etcdserverpb as pb;
 use crate::server::{Binary, Server};
 
+use super::times::Times;
 use super::{Failure, Verdict, ensure};
 
 const KEYS: u64 = 100_000;
@@ -108,21 +109,6 @@ fn all_answer(address: SocketAddr) -> Result<bool, Failure> {
 const RANGE: &str = "/etcdserverpb.KV/Range";
 const PUT: &str = "/etcdserverpb.KV/Put";
 
-/// Times of requests.
-#[derive(Clone, Copy)]
-struct Times {
-    p50: Duration,
-    p99: Duration,
-}
-
-impl Times {
-    fn of(mut times: Vec<Duration>) -> Times {
-        times.sort_unstable();
-        let at = |percent: usize| times[times.len() * percent / 100];
-        Times { p50: at(50), p99: at(99) }
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Measured {
     gets: Times,
@@ -131,12 +117,7 @@ struct Measured {
 
 impl std::fmt::Display for Measured {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Measured { gets, puts } = self;
-        write!(
-            f,
-            "gets p50 {:.0?} p99 {:.0?}, puts p50 {:.0?} p99 {:.0?}",
-            gets.p50, gets.p99, puts.p50, puts.p99
-        )
+        write!(f, "gets {}, puts {}", self.gets, self.puts)
     }
 }
 

@@ -110,7 +110,7 @@ impl World {
         self.agree()?;
         for node in 0..self.nodes.len() {
             self.stand_at(node);
-            self.inspect_node(node == 0)?;
+            self.inspect_node()?;
         }
         Ok(())
     }

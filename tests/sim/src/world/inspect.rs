@@ -51,11 +51,11 @@ impl World {
     /// Once all calls are ended: reads everything that is stored, has it judged, and compares what ranges say of it.
     pub fn inspect(&mut self) -> Result<(), Stop> {
         self.run_until_quiet()?;
-        self.inspect_node(true)
+        self.inspect_node()
     }
 
-    /// The same for one member of several, of which the first settles what happened.
-    pub(super) fn inspect_node(&mut self, first: bool) -> Result<(), Stop> {
+    /// The same for one member of several. What the first has shown the others must show too, and what happened since.
+    pub(super) fn inspect_node(&mut self) -> Result<(), Stop> {
         // Until there is a leader, who waits for a read hears of the new one and no more.
         while self.replica().raft().leader().is_none() {
             self.step_aside()?;
@@ -77,8 +77,7 @@ impl World {
         self.drain_watchers()?;
         self.judge.tally.reclaimed += reader.missing();
         let dump = reader.into_dump();
-        let settled = if first { self.judge.settle(&dump) } else { self.judge.compare(&dump) };
-        settled.map_err(Stop::Violation)?;
+        self.judge.settle(&dump).map_err(Stop::Violation)?;
         let watching = &mut self.nodes[self.at].watching;
         watching.settle(self.judge.model(), dump.compacted, true).map_err(Stop::Violation)?;
         self.trace.note(format_args!("revision {} compacted {}\n", dump.revision, dump.compacted));
