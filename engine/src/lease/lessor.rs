@@ -67,6 +67,8 @@ pub enum Later {
     Primary,
     /// What the leader says, which is another member.
     Leader,
+    /// That this member still leads: another one may know the lease.
+    Confirmed,
 }
 
 /// What happened since the start.

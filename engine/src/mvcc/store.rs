@@ -10,11 +10,11 @@ use crate::lease::record::{self, Lease};
 use crate::map::page::WritePages;
 use crate::mvcc::Cold;
 use crate::mvcc::history::History;
-use crate::mvcc::history::record::{Change, NewRecord};
+use crate::mvcc::history::record::{Change, NewRecord, Record};
 use crate::mvcc::index::entry::KeyEntry;
 use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{Index, IndexView, Root};
-use crate::mvcc::reclaim::{Reclaim, Spend};
+use crate::mvcc::reclaim::{self, Reclaim, Spend};
 use crate::mvcc::view::View;
 use crate::request::{AlarmKind, Put};
 use crate::seeded::{self, Bug};
@@ -301,6 +301,12 @@ impl<W: WritePages> Store<W> {
         assert!(!self.is_changed(), "reclaiming inside a transaction");
         assert!(floor <= self.published.1.compacted, "floor {floor} above {:?}", self.published.1);
         self.reclaim.advance(&mut self.index, &mut self.history, floor, spend)
+    }
+
+    /// Whether somebody may still read a record at or above `floor`, whose last record is `floor_last`. The floor must be
+    /// pinned.
+    pub fn is_alive(&self, record: &Record<'_>, floor: Revision, floor_last: Seq) -> Result<bool, Cold> {
+        reclaim::is_alive(&self.index, &self.history, record, floor, floor_last)
     }
 
     /// How far reclaim is.

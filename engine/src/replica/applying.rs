@@ -85,7 +85,10 @@ impl Replica {
 
     /// Whether a turn left something behind: because its budget was used up, or leases to revoke.
     pub fn has_more(&self) -> bool {
-        let waits = !self.events.is_empty() || self.has_expired_leases() || self.renewals.has_work();
+        let waits = !self.events.is_empty()
+            || self.has_expired_leases()
+            || self.renewals.has_work()
+            || self.transfers.has_work();
         waits || self.applies.has_work() || self.hashing.has_work() || self.reclaims_on()
     }
 

@@ -43,7 +43,14 @@ impl Replica {
 
     /// Gives a lease all its time again.
     pub fn lease_renew(&mut self, now: Instant, id: LeaseId) -> Renewal {
-        if self.raft.is_leader() { self.lessor.renew(now, id) } else { Renewal::Later(Later::Leader) }
+        if !self.raft.is_leader() {
+            return Renewal::Later(Later::Leader);
+        }
+        match self.lessor.renew(now, id) {
+            // Nobody else can have granted it.
+            Renewal::Gone if self.raft.conf_state().voters.len() > 1 => Renewal::Later(Later::Confirmed),
+            renewal => renewal,
+        }
     }
 
     /// Whether the times of leases are known here; if not, what to wait for before asking again. The answer of another
@@ -74,6 +81,7 @@ impl Replica {
             Later::Primary => self.lessor.wait_for_primary(call, now + APPLIED_WAIT),
             Later::Revoked => self.lessor.wait_for_revoke(id, call),
             Later::Leader => self.ask_leader(now, call, id, true),
+            Later::Confirmed => self.doubt(now, call, id),
             Later::Cleared => {
                 let cleared = LeaseCheckpoint { id, remaining: 0 };
                 return self.propose(now, call, &Write::LeaseCheckpoint(vec![cleared]), 0);

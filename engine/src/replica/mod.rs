@@ -451,6 +451,7 @@ impl Replica {
                     self.renewals.wake(call);
                 }
                 Event::Refused { call, .. } if !call.is_drivers() => self.renewals.forget(call),
+                Event::Lease { call, times } if !call.is_drivers() => self.on_own_lease(call, times),
                 event => return Some(event),
             }
         }

@@ -175,15 +175,6 @@ fn open_raft(
     indexed: Option<Members>,
 ) -> Result<(Raft, u64), Error> {
     let own = MemberId(config.member);
-    if recovered.fresh {
-        if config.founders.is_empty() {
-            let joins = Raft::new(config.raft.clone(), Restored::default()).map_err(Error::Raft)?;
-            return Ok((joins, 0));
-        }
-        let founders = config.founders.iter().map(|member| (MemberId(*member), bytes::Bytes::new()));
-        let founds = Raft::bootstrap(config.raft.clone(), founders).map_err(Error::Raft)?;
-        return Ok((founds, 0));
-    }
     let logged = match &recovered.conf_state {
         Some(bytes) => Some(
             Members::decode(bytes)
@@ -193,8 +184,16 @@ fn open_raft(
     };
     // A single member of an early version kept it in the log alone.
     let newest = logged.into_iter().chain(indexed).max_by_key(|members| members.index);
-    let Members { conf_state, index } =
-        newest.unwrap_or_else(|| Members { conf_state: ConfState::new([own], []), index: 0 });
+    // What ended before the founding entries were durable has not begun. A single member of an early version wrote none.
+    let is_unborn = newest.is_none() && recovered.last().index == 0;
+    if is_unborn && !config.founders.is_empty() {
+        let founders = config.founders.iter().map(|member| (MemberId(*member), bytes::Bytes::new()));
+        let founds = Raft::bootstrap(config.raft.clone(), founders).map_err(Error::Raft)?;
+        return Ok((founds, 0));
+    }
+    // One that joins has none before the leader sends it.
+    let founders = ConfState::new(config.founders.iter().map(|member| MemberId(*member)), []);
+    let Members { conf_state, index } = newest.unwrap_or(Members { conf_state: founders, index: 0 });
     let recovering = match recovered.standing {
         Standing::Sound => None,
         Standing::Recovering { promised } if conf_state.voters == [own] => {

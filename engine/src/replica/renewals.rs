@@ -2,6 +2,10 @@
 //!
 //! Asking twice does no harm, so a question that got no answer is repeated, and goes to a new leader at once. At the
 //! leader a question may have to wait like a client's own renewal; there it is a call of the replica's own.
+//!
+//! That there is no such lease is said only by a leader that has made sure, by a round of reads, that it is one: its
+//! successor may have granted the lease while it was cut off. (etcd 3.6 does not ask, and its client takes the lease
+//! for lost.)
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -9,7 +13,7 @@ use std::time::{Duration, Instant};
 use raft::MemberId;
 
 use super::peer::{LeaseBody, LeaseTimes, Message};
-use super::{CallId, Event, Replica};
+use super::{CallId, Event, ReadStart, Replica};
 use crate::error::ApiError;
 use crate::lease::lessor::{Later, Renewal};
 use crate::types::LeaseId;
@@ -27,8 +31,10 @@ pub struct Renewals {
     next: u64,
     /// Questions of others that wait for something.
     waiting: BTreeMap<CallId, Question>,
+    /// Leases that nobody knows here, by the read that tells whether it counts; and who asked.
+    doubted: BTreeMap<CallId, (CallId, LeaseId)>,
     next_call: CallId,
-    /// Those of them that may look again.
+    /// Calls of our own that may look again.
     ready: Vec<CallId>,
     messages: VecDeque<Message>,
 }
@@ -60,6 +66,7 @@ impl Renewals {
             asked: BTreeMap::new(),
             next: first,
             waiting: BTreeMap::new(),
+            doubted: BTreeMap::new(),
             next_call: CallId::OWN,
             ready: Vec::new(),
             messages: VecDeque::new(),
@@ -84,6 +91,16 @@ impl Renewals {
     /// A call of the replica's own comes to nothing; its asker asks again.
     pub fn forget(&mut self, call: CallId) {
         self.waiting.remove(&call);
+        // It finds that this member does not lead, or asks once more.
+        if self.doubted.contains_key(&call) {
+            self.ready.push(call);
+        }
+    }
+
+    fn own_call(&mut self) -> CallId {
+        let call = self.next_call;
+        self.next_call = CallId(call.0 + 1);
+        call
     }
 
     /// Whether the next turn has something to do.
@@ -107,6 +124,9 @@ impl Replica {
         for call in std::mem::take(&mut self.renewals.ready) {
             if let Some(question) = self.renewals.waiting.remove(&call) {
                 self.answer_question(now, question);
+            }
+            if let Some((asker, id)) = self.renewals.doubted.remove(&call) {
+                self.settle_doubt(now, asker, id);
             }
         }
         if self.renewals.asked.is_empty() {
@@ -156,7 +176,7 @@ impl Replica {
         } else if !renew {
             return self.tell(from, number, self.lessor.times(now, id));
         } else {
-            match self.lessor.renew(now, id) {
+            match self.lease_renew(now, id) {
                 Renewal::Renewed(ttl) => {
                     return self.tell(from, number, Some(LeaseTimes { granted: ttl, left: ttl }));
                 }
@@ -167,8 +187,7 @@ impl Replica {
         if self.renewals.waiting.len() >= WAITING_MAX || !self.raft.is_leader() {
             return;
         }
-        let call = self.renewals.next_call;
-        self.renewals.next_call = CallId(call.0 + 1);
+        let call = self.renewals.own_call();
         // What is refused is asked again.
         if self.lease_wait(now, id, later, call).is_ok() {
             self.renewals.waiting.insert(call, question);
@@ -178,6 +197,34 @@ impl Replica {
     fn tell(&mut self, to: u64, number: u64, times: Option<LeaseTimes>) {
         let (from, body) = (self.config.member, LeaseBody::Answer(times));
         self.renewals.messages.push_back(Message::Lease { from, to, number, body });
+    }
+
+    /// Asks whether this member still leads before it says that there is no such lease.
+    pub(super) fn doubt(&mut self, now: Instant, call: CallId, id: LeaseId) {
+        let read = self.renewals.own_call();
+        self.renewals.doubted.insert(read, (call, id));
+        if self.read_index(now, read) == ReadStart::Ready {
+            self.renewals.wake(read);
+        }
+    }
+
+    /// It was said who leads.
+    fn settle_doubt(&mut self, now: Instant, call: CallId, id: LeaseId) {
+        let event = match self.lessor.is_primary().then(|| self.lessor.renew(now, id)) {
+            Some(Renewal::Gone) => Event::Lease { call, times: None },
+            Some(Renewal::Renewed(ttl)) => {
+                Event::Lease { call, times: Some(LeaseTimes { granted: ttl, left: ttl }) }
+            }
+            Some(Renewal::Later(_)) | None => Event::Go { call },
+        };
+        self.events.push_back(event);
+    }
+
+    /// What another member asked is known now.
+    pub(super) fn on_own_lease(&mut self, call: CallId, times: Option<LeaseTimes>) {
+        if let Some(Question { from, number, .. }) = self.renewals.waiting.remove(&call) {
+            self.tell(from, number, times);
+        }
     }
 
     pub(super) fn on_lease_answer(&mut self, number: u64, times: Option<LeaseTimes>) {

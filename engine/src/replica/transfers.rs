@@ -11,7 +11,10 @@ use super::peer::{Message, TransferBody};
 use super::{Coming, Fatal, Replica};
 use crate::disk::Outcome;
 use crate::map::MapError;
+use crate::map::page::WritePages;
 use crate::mvcc::Cold;
+use crate::mvcc::history::record::ALIGN;
+use crate::mvcc::store::Store;
 use crate::transfer::piece::TABLES;
 use crate::transfer::spool::{Spool, Stage};
 use crate::transfer::{Head, Piece};
@@ -57,6 +60,8 @@ struct Sending {
     /// Raft's own message, delivered when all has arrived.
     meta: raft::Message,
     head: Box<Head>,
+    /// The last record at the floor, once it is known.
+    floor_last: Option<Seq>,
     /// Everything before this has arrived.
     taken: Seq,
     /// Where the next piece begins.
@@ -67,6 +72,13 @@ struct Sending {
     heard_at: Instant,
     /// What it reads is on its way into memory.
     cold: bool,
+}
+
+impl Sending {
+    /// Whether a piece may be sent now.
+    fn has_work(&self) -> bool {
+        !self.cold && self.in_flight.len() < WINDOW && self.next <= self.head.last_seq
+    }
 }
 
 impl Transfers {
@@ -104,6 +116,11 @@ impl Transfers {
     /// What of the log counts for raft, if it is durable up to `durable`.
     pub fn counted(&self, durable: LogPosition) -> LogPosition {
         self.mark.map_or(durable, |mark| durable.min(LogPosition(mark.0 - 1)))
+    }
+
+    /// Whether a turn left something to send.
+    pub fn has_work(&self) -> bool {
+        self.sending.values().any(Sending::has_work)
     }
 
     /// Something was brought in: try again.
@@ -165,6 +182,7 @@ impl Replica {
             number,
             meta,
             head: Box::new(head),
+            floor_last: None,
             taken: Seq(0),
             next: Seq(0),
             in_flight: Vec::new(),
@@ -224,13 +242,14 @@ impl Replica {
                 sending.next = sending.taken;
                 sending.in_flight.clear();
             }
-            while !sending.cold && sending.in_flight.len() < WINDOW && sending.next <= sending.head.last_seq {
-                let piece = match next_piece(sending, self.store.history()) {
+            // One a turn: others wait for it.
+            if sending.has_work() {
+                let piece = match next_piece(sending, &self.store) {
                     Ok(piece) => piece,
                     Err(cold) => {
                         sending.cold = true;
                         wanted.push(cold);
-                        break;
+                        continue;
                     }
                 };
                 sending.in_flight.push(piece.at());
@@ -358,32 +377,43 @@ impl Replica {
 }
 
 /// The piece at `sending.next`.
-fn next_piece(sending: &Sending, history: &crate::mvcc::history::History) -> Result<Piece, Cold> {
+fn next_piece<W: WritePages>(sending: &mut Sending, store: &Store<W>) -> Result<Piece, Cold> {
     if sending.next == Seq(0) {
         return Ok(Piece::Head(sending.head.clone()));
     }
+    let (history, floor) = (store.history(), sending.head.floor);
+    let floor_last = match sending.floor_last {
+        Some(last) => last,
+        None => *sending.floor_last.insert(history.last_seq_at(floor)?),
+    };
     let (at, last) = (sending.next, sending.head.last_seq);
     let (mut bytes, mut behind) = (Vec::new(), at);
-    while behind <= last && bytes.len() < PIECE_BYTES {
-        let run = match history.run(behind) {
-            Ok(Some(run)) => run,
-            Ok(None) => unreachable!("record {last} is the last, and {behind} is before it"),
-            Err(_) if !bytes.is_empty() => break,
-            Err(cold) => return Err(cold),
-        };
-        behind = run.behind;
-        for record in run {
-            if record.seq() > last {
-                behind = Seq(last.0 + 1);
-                break;
-            }
+    // What is cold ends a piece that has something in it, and is fetched for the next.
+    let mut look = || -> Result<bool, Cold> {
+        let run = history.run(behind)?;
+        let run = run.unwrap_or_else(|| panic!("record {last} is the last, and {behind} is before it"));
+        let next = run.behind;
+        for record in run.take_while(|record| record.seq() <= last) {
             if bytes.len() >= PIECE_BYTES {
-                behind = record.seq();
-                break;
+                return Ok(false);
             }
-            bytes.extend_from_slice(record.bytes());
-            bytes.resize(bytes.len().next_multiple_of(8), 0);
+            if store.is_alive(&record, floor, floor_last)? {
+                bytes.extend_from_slice(record.bytes());
+                bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
+            }
+            behind = Seq(record.seq().0 + 1);
         }
+        behind = next.min(Seq(last.0 + 1));
+        Ok(behind <= last)
+    };
+    let ended = loop {
+        match look() {
+            Ok(true) => {}
+            ended => break ended,
+        }
+    };
+    match ended {
+        Err(cold) if behind == at => Err(cold),
+        _ => Ok(Piece::Records { at, behind, bytes: bytes.into() }),
     }
-    Ok(Piece::Records { at, behind, bytes: bytes.into() })
 }

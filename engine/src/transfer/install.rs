@@ -114,8 +114,6 @@ struct Build {
     history: History,
     floor: Revision,
     packed: Option<Packed>,
-    /// Records of the chunk being packed that are dead.
-    dying: Vec<Seq>,
     last: (Seq, Revision),
 }
 
@@ -137,7 +135,6 @@ fn build(
         history: History::begin_import(config, newest),
         floor: head.floor,
         packed: None,
-        dying: Vec::new(),
         last: (Seq(0), Revision::INITIAL),
     };
     build.row(Table::Misc, b"format", &[1]);
@@ -179,21 +176,16 @@ impl Build {
             self.pack();
         }
         let older = self.index.get(record.key()).expect("all pages are in memory");
-        // As the scan of reclaim would: what is superseded at the floor is dead, and so is a tombstone below it.
-        if let Some(older) = older.filter(|_| main <= self.floor) {
-            self.mark_dead(older.seq);
+        // The sender leaves out what is dead: by halves it could bring a deleted key back.
+        let tombstone = record.is_tombstone();
+        if main <= self.floor && (older.is_some() || (tombstone && main < self.floor)) {
+            return Err(Error::Damaged(format!("record {seq} of revision {main} is dead at {}", self.floor)));
         }
         self.packed.get_or_insert_with(|| Packed::new(seq, main)).push(record);
         let (key, fields) = (record.key().to_vec(), record.fields());
-        let tombstone = record.is_tombstone();
         let kept = older.filter(|_| tombstone);
         let lease = LeaseId(fields.lease);
         self.attach(&key, older.map_or(LeaseId::NONE, |older| older.lease), lease);
-        if tombstone && main < self.floor {
-            self.mark_dead(seq);
-            self.index.remove(&key).expect("all pages are in memory");
-            return Ok(());
-        }
         let entry = KeyEntry {
             seq,
             modified: main,
@@ -220,21 +212,9 @@ impl Build {
         }
     }
 
-    fn mark_dead(&mut self, seq: Seq) {
-        if seq < self.history.next_seq() {
-            // Rows are written at the end.
-            let _ = self.history.mark_dead(seq);
-        } else {
-            self.dying.push(seq);
-        }
-    }
-
     fn pack(&mut self) {
         if let Some(packed) = self.packed.take() {
             self.history.import(packed);
-            for seq in std::mem::take(&mut self.dying) {
-                let _ = self.history.mark_dead(seq);
-            }
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Head {
     pub applied: EntryId,
     /// Revisions.
     pub state: State,
-    /// Records that were dead at this revision may be missing; no others.
+    /// Records that are dead at this revision are missing, and no others.
     pub floor: Revision,
     /// The last record.
     pub last_seq: Seq,

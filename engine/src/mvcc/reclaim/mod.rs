@@ -40,6 +40,8 @@ use crate::types::{Revision, Seq};
 use mark::Scan;
 use rewrite::Rewrite;
 
+pub use rewrite::is_alive;
+
 /// Key of the row in the table of single values.
 pub const ROW: &[u8] = b"reclaim";
 

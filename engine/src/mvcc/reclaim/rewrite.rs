@@ -97,7 +97,7 @@ impl Rewrite {
 
 /// Whether somebody may still read a record when the floor is `floor`: it is newer, or the version that the floor shows
 /// of its key, or a tombstone exactly there.
-fn is_alive<W: WritePages>(
+pub fn is_alive<W: WritePages>(
     index: &Index<W>,
     history: &History,
     record: &Record<'_>,
