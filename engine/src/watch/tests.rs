@@ -392,8 +392,8 @@ fn a_batch_whose_records_were_reclaimed_is_lost_and_none_of_its_events_passed_ov
         for _ in 0..100 {
             world.run(&Write::Put(Put { key: b"k", value: &value, ..Put::default() })).unwrap();
         }
-        #[allow(clippy::disallowed_methods, reason = "an origin; only differences count")]
         let mut watchers = Watchers::new(config(1000, 1000));
+        #[allow(clippy::disallowed_methods, reason = "an origin; only differences count")]
         let now = Instant::now();
         let id = watchers.open(now, 0);
         watchers.on_published(now, &world.store.view(), &mut Budget(u32::MAX)).unwrap();
