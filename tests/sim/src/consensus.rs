@@ -115,7 +115,7 @@ impl Consensus {
         self.committed(node, raft)
     }
 
-    /// One leader a term, and it has all that is committed.
+    /// One leader a term, and it has all that was committed in earlier ones.
     fn begins(&mut self, node: usize, raft: &Raft) -> Result<(), String> {
         let term = raft.term();
         match *self.leaders.entry(term).or_insert(node) {
@@ -124,14 +124,15 @@ impl Consensus {
             }
             _ => {}
         }
-        if (raft.last_index().0 as usize) < self.committed.len() {
+        // One that stood still may come to lead an earlier term than that of the newest entries.
+        let before = self.committed.partition_point(|committed| *committed < term);
+        if (raft.last_index().0 as usize) < before {
             return Err(format!(
-                "node {node} leads term {term} with entries up to {}; {} are committed",
-                raft.last_index(),
-                self.committed.len()
+                "node {node} leads term {term} with entries up to {}; {before} are committed",
+                raft.last_index()
             ));
         }
-        for index in raft.first_index().0..=self.committed.len() as u64 {
+        for index in raft.first_index().0..=before as u64 {
             self.compare(node, raft, LogIndex(index))?;
         }
         Ok(())

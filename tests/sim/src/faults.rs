@@ -54,6 +54,7 @@ fn is_loss(what: &str) -> bool {
         "was stored, and now",
         "compaction revision is",
         "the alarm was lost",
+        "is committed",
     ]
     .iter()
     .any(|phrase| what.contains(phrase))

@@ -45,6 +45,9 @@ pub struct Watcher {
     told: Vec<Told>,
     /// All events up to this revision were told.
     complete: i64,
+    /// The compaction when it was asked for last. What was written and overwritten in that revision is dead, and a watcher
+    /// from there need not hear of it, as in etcd.
+    pub compacted: i64,
     /// It was asked for below a compaction that was known then, and must be cancelled.
     pub doomed: bool,
     /// It is over.
@@ -68,6 +71,7 @@ impl Watcher {
             first: next,
             told: Vec::new(),
             complete: 0,
+            compacted: -1,
             doomed: false,
             over: false,
         }
@@ -139,12 +143,16 @@ impl Watcher {
                 model.revision()
             ));
         }
-        let mut told = self.told.iter();
+        let mut told = self.told.iter().peekable();
         for revision in self.first..=up_to {
-            for change in model.changes(revision).iter().filter(|change| self.wants(change)) {
-                let Some(found) =
-                    told.next().filter(|told| told.revision == revision && told.change == *change)
-                else {
+            let changes = model.changes(revision);
+            for (nth, change) in changes.iter().enumerate().filter(|(_, change)| self.wants(change)) {
+                let same = |told: &&Told| told.revision == revision && told.change == *change;
+                let Some(found) = told.next_if(same) else {
+                    let overwritten = changes[nth + 1..].iter().any(|later| later.key == change.key);
+                    if overwritten && revision <= self.compacted {
+                        continue;
+                    }
                     return Err(format!(
                         "a watcher from {} of {:?} missed {change:?} at revision {revision}",
                         self.first, self.keys

@@ -271,6 +271,7 @@ fn ask(core: &mut Watchers, stream: StreamId, client: &mut Client, mut watcher: 
     };
     let keys = watcher.keys.as_engine();
     core.create(stream, &Create { keys, start: watcher.next, id: 0, options }, &view);
+    watcher.compacted = view.compacted.0;
     watcher.doomed = watcher.next > 0 && Revision(watcher.next) < view.compacted;
     client.asked.push(watcher);
 }
