@@ -1,7 +1,7 @@
 //! How much memory a server has, and servers that may not have more than so much.
 //!
-//! A [`MemoryGroup`] is a control group of its own, of version 2 where its memory controller may be used, else of version
-//! 1. A server is started inside by this program started once more ([`enter_and_exec`]). Whoever may not make groups is
+//! A `MemoryGroup` is a control group of its own, of version 2 where its memory controller may be used, else of version
+//! 1. A server is started inside by this program started once more (`enter_and_exec`). Whoever may not make groups is
 //! told so, and goes without.
 
 use std::fs;
