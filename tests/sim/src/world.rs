@@ -4,7 +4,7 @@
 //! A [`World`] is a run. Everything random comes from its seed. Its members live, die ([`World::cut_power`],
 //! [`World::kill`]), and are opened again on what their disks have kept. Most runs have one member; those of
 //! [`crate::cluster`] have several, with a network between them. Whatever happens, happens to one of them at a time:
-//! the one that [`World::at`] stands at.
+//! the one of [`World::stand_at`].
 
 // A look at everything, with nothing else going on.
 mod inspect;
