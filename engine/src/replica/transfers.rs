@@ -1,6 +1,6 @@
 //! State for members that are too far behind, and state from a leader: both ends of `transfer`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -50,7 +50,7 @@ pub struct Transfers {
     /// Position of the log's mark, once raft has taken the state for its own: nothing from there on counts before the
     /// member is opened again.
     mark: Option<LogPosition>,
-    messages: Vec<Message>,
+    messages: VecDeque<Message>,
 }
 
 /// A transfer to one member.
@@ -94,7 +94,7 @@ impl Transfers {
 
     /// The next message.
     pub fn poll_message(&mut self) -> Option<Message> {
-        (!self.messages.is_empty()).then(|| self.messages.remove(0))
+        self.messages.pop_front()
     }
 
     /// The next operation on the file.
@@ -201,7 +201,7 @@ impl Replica {
             if message.to == to && matches!(message.payload, Body::Snapshot { .. }) {
                 return message;
             }
-            self.transfers.messages.push(Message::Raft(message));
+            self.transfers.messages.push_back(Message::Raft(message));
         }
     }
 
@@ -257,7 +257,7 @@ impl Replica {
                 sending.sent_at = now;
                 let body = TransferBody::Piece { meta: sending.meta.clone(), bytes: piece.encode() };
                 let (from, number) = (self.config.member, sending.number);
-                self.transfers.messages.push(Message::Transfer { from, to: to.0, number, body });
+                self.transfers.messages.push_back(Message::Transfer { from, to: to.0, number, body });
             }
         }
         for cold in wanted {
@@ -303,7 +303,7 @@ impl Replica {
 
     fn tell_taken(&mut self, to: u64, number: u64, next: Seq) {
         let (from, body) = (self.config.member, TransferBody::Taken(next));
-        self.transfers.messages.push(Message::Transfer { from, to, number, body });
+        self.transfers.messages.push_back(Message::Transfer { from, to, number, body });
     }
 
     /// How far a transfer has come.

@@ -292,8 +292,10 @@ impl Judge {
         // Nor was it begun after a later revision had been told of, or over before an earlier one was asked for.
         let told = claims.range(revision + 1..).map(|(_, nth)| self.calls[*nth].ended).min();
         let asked = claims.range(..revision).map(|(_, nth)| self.calls[*nth].begun).max();
+        let seen_at = self.seen_at.get(&revision).copied().unwrap_or(self.now);
         let fits = |(nth, call): &(usize, &Call)| {
             is_open(call)
+                && call.begun_at <= seen_at
                 && told.is_none_or(|told| call.begun <= told)
                 && asked.is_none_or(|asked| asked <= call.ended)
                 && !matches!(call.request, Request::Renew(_))
@@ -723,6 +725,33 @@ mod tests {
         check(&[first()], Dump { compacted: 2, ..stored(&[("a", "1")]) }, "compaction revision");
         let alarms = vec![(MEMBER, AlarmKind::NoSpace)];
         check(&[first()], Dump { alarms, ..stored(&[("a", "1")]) }, "alarm");
+    }
+
+    #[test]
+    fn a_call_begun_after_a_revision_was_seen_is_not_behind_it() {
+        let check = |seen: u64, begun: u64, right: bool| {
+            let mut judge = Judge::default();
+            let at = |judge: &mut Judge, second: u64| judge.now = Duration::from_secs(second);
+            if seen < begun {
+                at(&mut judge, seen);
+                judge.see(2);
+            }
+            at(&mut judge, begun);
+            judge.begin(0, put("a", "1"));
+            if seen >= begun {
+                at(&mut judge, seen);
+                judge.see(2);
+            }
+            judge.crash(0);
+            assert_eq!(
+                judge.settle(&stored(&[("a", "1")])).is_ok(),
+                right,
+                "seen at {seen}, begun at {begun}"
+            );
+        };
+        check(2, 1, true);
+        check(1, 1, true);
+        check(1, 2, false);
     }
 
     #[test]
