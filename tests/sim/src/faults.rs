@@ -55,6 +55,7 @@ fn is_loss(what: &str) -> bool {
         "compaction revision is",
         "the alarm was lost",
         "is committed",
+        "are committed",
     ]
     .iter()
     .any(|phrase| what.contains(phrase))
