@@ -32,6 +32,11 @@ pub struct CheckpointJob {
 }
 
 impl CheckpointJob {
+    /// A job of a state that holds the effects of all entries up to `applied`.
+    pub(crate) fn new(checkpoint: map::Checkpoint, applied: EntryId) -> CheckpointJob {
+        CheckpointJob { checkpoint, applied }
+    }
+
     /// Does all of it, waiting for the disk; `pause` is called between operations and decides the pace. Comes back early
     /// from a disk without room.
     pub fn run(&mut self, disk: &mut dyn Disk, mut pause: impl FnMut()) -> Result<(), MapError> {
@@ -165,7 +170,7 @@ impl Replica {
         }
         let checkpoint = self.store.pages_mut().begin_checkpoint(&payload.encode());
         self.store.history_mut().on_checkpoint_pinned();
-        let job = Box::new(CheckpointJob { checkpoint, applied });
+        let job = Box::new(CheckpointJob::new(checkpoint, applied));
         self.checkpoints.step = Step::Waiting { job, log: self.pushed };
         self.checkpoints.log_bytes = self.logged_bytes;
         Ok(())

@@ -15,6 +15,7 @@ use crate::mvcc::index::table::Table;
 use crate::mvcc::index::{Index, Root};
 use crate::mvcc::reclaim::{self, Saved};
 use crate::mvcc::store;
+use crate::replica::CheckpointJob;
 use crate::replica::payload::Payload;
 use crate::types::{LeaseId, Revision, Seq};
 
@@ -244,14 +245,11 @@ impl Build {
         let payload = Payload { root, state: head.state, applied: head.applied, mark };
         let pages = self.index.pages_mut();
         pages.publish(root.page, map::Tag::default());
-        let mut checkpoint = pages.begin_checkpoint(&payload.encode());
-        while let Some((token, op)) = checkpoint.poll() {
-            let outcome = disk.run(op);
-            checkpoint.on_completed(token, outcome).map_err(Error::Index)?;
-        }
-        if !checkpoint.is_durable() {
+        let mut job = CheckpointJob::new(pages.begin_checkpoint(&payload.encode()), head.applied);
+        job.run(disk, || {}).map_err(Error::Index)?;
+        if !job.checkpoint.is_durable() {
             return Err(Error::Damaged("there is no room for its index on the disk".into()));
         }
-        checkpoint.settle().map_err(Error::Index)
+        Ok(())
     }
 }
