@@ -35,11 +35,8 @@ pub fn world(seed: u64) -> World {
 /// Runs a seed to its end. Errors: what went wrong, in a sentence.
 pub fn run(seed: u64) -> Result<Passed, String> {
     let mut world = world(seed);
-    match Outcome::of_sound(|| run_in(&mut world)) {
-        Outcome::Right => Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally }),
-        Outcome::Detected(what) | Outcome::Wrong(what) => Err(what),
-        Outcome::Blind => unreachable!("no rot was injected"),
-    }
+    Outcome::of_sound(|| run_in(&mut world)).into_result()?;
+    Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally })
 }
 
 /// The run of [`run`], in a world that the caller keeps.

@@ -7,10 +7,10 @@ use std::time::Instant;
 
 use sim::cluster;
 use sim::faults;
-use sim::outcome::Row;
+use sim::outcome::{Outcome, Row};
 use sim::seeds::{self, Passed};
 use sim::trace::brief;
-use sim::world::{Stop, World};
+use sim::world::World;
 
 const USAGE: &str = "\
 usage: cargo xtask sim [OPTION]
@@ -63,7 +63,7 @@ fn parse_range(text: &str) -> Option<Range<u64>> {
 fn tell_seed(seed: u64) -> bool {
     let mut world = World::new(seed);
     world.trace.lines = Some(Vec::new());
-    let outcome = seeds::run_in(&mut world);
+    let outcome = Outcome::of_sound(|| seeds::run_in(&mut world)).into_result();
     tell_world(&world, seed, outcome)
 }
 
@@ -71,14 +71,14 @@ fn tell_seed(seed: u64) -> bool {
 fn tell_cluster(seed: u64) -> bool {
     let mut world = cluster::world(seed);
     world.trace.lines = Some(Vec::new());
-    let outcome = cluster::run_in(&mut world);
+    let outcome = Outcome::of_sound(|| cluster::run_in(&mut world)).into_result();
     tell_world(&world, seed, outcome)
 }
 
-fn tell_world(world: &World, seed: u64, outcome: Result<(), Stop>) -> bool {
+fn tell_world(world: &World, seed: u64, outcome: Result<(), String>) -> bool {
     world.trace.lines.iter().flatten().for_each(|line| print!("{}", brief(line)));
     println!("{:?}\ntrace {:016x}", world.settings(), world.trace.hash());
-    tell_failure(format_args!("seed {seed}"), outcome.map_err(|stop| stop.to_string()))
+    tell_failure(format_args!("seed {seed}"), outcome)
 }
 
 fn tell_failure<T>(what: impl std::fmt::Display, outcome: Result<T, String>) -> bool {

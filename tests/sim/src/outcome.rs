@@ -41,6 +41,15 @@ impl Outcome {
             other => other,
         }
     }
+
+    /// Whether a case where no fault was injected was right. Errors: what went wrong, in a sentence.
+    pub fn into_result(self) -> Result<(), String> {
+        match self {
+            Outcome::Right => Ok(()),
+            Outcome::Detected(what) | Outcome::Wrong(what) => Err(what),
+            Outcome::Blind => unreachable!("no rot was injected"),
+        }
+    }
 }
 
 /// The sum of one kind of case.

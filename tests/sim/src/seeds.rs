@@ -24,11 +24,8 @@ const CALLS_MAX: u64 = 120;
 /// Runs a seed to its end. Errors: what went wrong, in a sentence.
 pub fn run(seed: u64) -> Result<Passed, String> {
     let mut world = World::new(seed);
-    match Outcome::of_sound(|| run_in(&mut world)) {
-        Outcome::Right => Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally }),
-        Outcome::Detected(what) | Outcome::Wrong(what) => Err(what),
-        Outcome::Blind => unreachable!("no rot was injected"),
-    }
+    Outcome::of_sound(|| run_in(&mut world)).into_result()?;
+    Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally })
 }
 
 /// Runs a seed twice: both must be the same to the last event, or no failure could be repeated.
