@@ -51,6 +51,7 @@ pub fn run_in(world: &mut World) -> Result<(), Stop> {
         world.inspect_all()?;
     }
     world.judge.tally.leaders = world.consensus.leaders();
+    world.judge.tally.hashes = world.hashes.compared;
     Ok(())
 }
 
