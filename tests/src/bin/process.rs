@@ -43,14 +43,14 @@ usage: process CHECK [options], where CHECK is one of
   --count N        kills (5), copies (3), images of disks (40), transactions (30000), MiB of a snapshot (20), keys to
                    reclaim (200000), or leases (10000)
   --images N       the same for power
-  --full           200 kills, 50 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB,
+  --full           200 kills, 100 copies, 200 images, 1000000 transactions, 10000 watchers, 30 s of each flood, 1024 MiB,
                    2000000 keys, lists of 300000 objects, 4 GiB of values, 100000 leases
   --seed N         chooses the moments (1)
   --etcd           the subject is real etcd: leave out what we do differently on purpose";
 
 /// Counts without and with `--full`.
 const KILLS: [u64; 2] = [5, 200];
-const COPIES: [u64; 2] = [3, 50];
+const COPIES: [u64; 2] = [3, 100];
 const IMAGES: [u64; 2] = [40, 200];
 const TRANSACTIONS: [u64; 2] = [30_000, 1_000_000];
 const SNAPSHOT_MIB: [u64; 2] = [20, 1024];
