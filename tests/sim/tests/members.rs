@@ -249,3 +249,35 @@ fn a_member_that_does_not_vote_asks_whether_it_is_one_after_a_restart_too() {
     world.stand_at(leader);
     assert!(world.replica().is_removed());
 }
+
+#[test]
+fn who_hears_only_others_that_were_removed_asks_still() {
+    let mut world = cluster(10);
+    let removed = world.leader().unwrap();
+    let new = world.add_node();
+    ask(&mut world, removed, add(new, false)).unwrap();
+    open(&mut world, new);
+    settle(&mut world);
+    world.coming.strict = false;
+    let removed = world.leader().unwrap();
+    let others: Vec<usize> = (0..4).filter(|node| *node != removed).collect();
+    let cut_off = |world: &mut World, from: &[usize]| {
+        for node in from {
+            world.network.cut(*node, others[0]);
+            world.network.cut(others[0], *node);
+        }
+    };
+    cut_off(&mut world, &[removed, others[1], others[2]]);
+    ask(&mut world, removed, MemberChange::Remove(id(removed))).unwrap();
+    world.kill();
+    world.run_until(|world| world.leader().is_some()).unwrap();
+    let leader = world.leader().unwrap();
+    ask(&mut world, leader, MemberChange::Remove(id(others[0]))).unwrap();
+    // From now on two of the past hear each other: one votes and asks for the other's vote, who does not.
+    world.network.mend();
+    cut_off(&mut world, &[others[1], others[2]]);
+    open(&mut world, removed);
+    world.wait(Duration::from_secs(10)).unwrap();
+    world.stand_at(removed);
+    assert!(world.replica().is_removed());
+}
