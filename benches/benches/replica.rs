@@ -12,6 +12,7 @@ use engine::map::Limits;
 use engine::replica::open::open;
 use engine::replica::{CallId, Config, Event, Replica, Work};
 use engine::request::{Put, Write};
+use engine::types;
 
 const KEYS: u64 = 100_000;
 const VALUE: &[u8] = &[b'v'; 256];
@@ -27,7 +28,7 @@ struct Member {
 impl Member {
     fn new(id: u64, founders: u64) -> Member {
         let mut config = Config::new(1, id, 3);
-        config.founders = (1..=founders).collect();
+        config.founders = (1..=founders).map(|id| types::Member { id, ..types::Member::default() }).collect();
         config.quota_bytes = None;
         config.checkpoint_log_bytes = 16 << 20;
         config.wal.segment_bytes = 16 << 20;

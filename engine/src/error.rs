@@ -111,6 +111,24 @@ api_errors! {
     NotLeader, FailedPrecondition, "etcdserver: not leader";
     /// `MoveLeader` to a member that cannot lead.
     BadLeaderTransferee, FailedPrecondition, "etcdserver: bad leader transferee";
+    /// `MemberAdd` of an id that is there.
+    MemberExists, FailedPrecondition, "etcdserver: member ID already exist";
+    /// `MemberAdd` or `MemberUpdate` with a peer URL of another member.
+    PeerUrlExists, FailedPrecondition, "etcdserver: Peer URLs already exists";
+    /// A change of a member that is not there, or was removed.
+    MemberNotFound, NotFound, "etcdserver: member not found";
+    /// The change would leave too few members that have ever started. Not the code of etcd's table.
+    NotEnoughStartedMembers, Unknown,
+        "etcdserver: re-configuration failed due to not enough started members";
+    /// The change comes while too few members are connected.
+    UnhealthyCluster, Unavailable, "etcdserver: unhealthy cluster";
+    /// `MemberPromote` of a voter.
+    MemberNotLearner, FailedPrecondition, "etcdserver: can only promote a learner member";
+    /// `MemberPromote` of a learner that lacks more than a tenth of the log.
+    LearnerNotReady, FailedPrecondition,
+        "etcdserver: can only promote a learner member which is in sync with leader";
+    /// `MemberAdd` of a learner beyond `--max-learners`.
+    TooManyLearners, FailedPrecondition, "etcdserver: too many learner members in cluster";
 }
 
 impl std::fmt::Display for ApiError {

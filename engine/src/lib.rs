@@ -41,6 +41,9 @@ pub mod mvcc;
 // Leases: what is stored of them, and when they run out.
 pub mod lease;
 
+// Who belongs to the cluster.
+pub mod members;
+
 // A committed command becomes a state change.
 pub mod apply;
 

@@ -6,7 +6,7 @@
 
 use crate::mvcc::range::LongList;
 use crate::request::{AlarmKind, LeaseCheckpoint};
-use crate::types::{LeaseId, Revision, Seq};
+use crate::types::{LeaseId, Member, Revision, Seq};
 
 /// Answer of one request; `revision` is what the header shows.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +53,13 @@ pub enum Response {
         revision: Revision,
         /// What was told.
         checkpoints: Vec<LeaseCheckpoint>,
+    },
+    /// Of a change of a member.
+    Members {
+        /// The current one; headers of this service do not show it.
+        revision: Revision,
+        /// All members after the change, ascending by id.
+        members: Vec<Member>,
     },
 }
 

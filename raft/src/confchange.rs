@@ -148,6 +148,20 @@ impl Raft {
         Ok(Proposed { term: self.term, first: index, last: index })
     }
 
+    /// Whether a change could be proposed now: this member leads, knows what was committed before, and no other change is
+    /// under way.
+    pub fn takes_conf_changes(&self) -> bool {
+        let settled = self.pending_conf_index <= self.log.applied();
+        self.has_committed_in_term() && self.transfer.is_none() && settled
+    }
+
+    /// Whether a member has nine tenths of what the leader itself has (etcd's `isLearnerReady`); `None` if there is no
+    /// such member, or this one does not lead.
+    pub fn is_in_sync(&self, member: MemberId) -> Option<bool> {
+        let is_known = self.is_leader() && self.conf.members().any(|known| known == member);
+        is_known.then(|| member == self.config.id || self.is_caught_up(member))
+    }
+
     /// Makes `change`, which came out of [`poll_committed`](Self::poll_committed), the configuration.
     ///
     /// To be called before [`applied`](Self::applied) reports its entry; a change the caller finds void on

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::lease::record::{self, Lease};
 use crate::map::page::WritePages;
+use crate::members::{MemberChange, Roster};
 use crate::mvcc::Cold;
 use crate::mvcc::history::History;
 use crate::mvcc::history::record::{Change, NewRecord, Record};
@@ -48,6 +49,7 @@ pub struct Store<W> {
     /// Compactions since [`Store::take_compactions`], each with the one before it.
     compactions: Vec<(Revision, Revision)>,
     alarms: BTreeSet<(u64, AlarmKind)>,
+    roster: Roster,
     published: (Root, State),
     /// Bytes of keys and values put since this was opened.
     put_bytes: u64,
@@ -73,6 +75,7 @@ impl<W: WritePages> Store<W> {
             reclaim,
             compactions: Vec::new(),
             alarms,
+            roster: Roster::default(),
             published,
             put_bytes: 0,
         }
@@ -266,7 +269,27 @@ impl<W: WritePages> Store<W> {
         Ok(())
     }
 
-    /// Remembers the members of the cluster, as bytes.
+    /// The members of the cluster.
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// The members as they were found when this was opened.
+    pub fn set_roster(&mut self, roster: Roster) {
+        self.roster = roster;
+    }
+
+    /// Makes a change that [`Roster::check`] let pass.
+    pub fn change_members(&mut self, change: &MemberChange) -> Result<(), Cold> {
+        let after = self.roster.after(change);
+        for row in after.rows(&self.roster, change) {
+            self.index.put_row(Table::Member, &row.key(), &row.encode())?;
+        }
+        self.roster = after;
+        Ok(())
+    }
+
+    /// Remembers who votes as raft sees it, as bytes.
     pub fn put_members(&mut self, members: &[u8]) -> Result<(), Cold> {
         self.index.put_row(Table::Misc, MEMBERS_ROW, members)?;
         Ok(())
@@ -350,7 +373,7 @@ impl<W: WritePages> Store<W> {
     }
 }
 
-/// Row key of the members, in the table of single values.
+/// Row key of raft's configuration, in the table of single values.
 pub const MEMBERS_ROW: &[u8] = b"members";
 
 /// Row key of an alarm: member id, big endian, and its kind.

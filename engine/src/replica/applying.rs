@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use raft::{ConfChange, Entry, EntryKind, LogIndex};
 
-use super::payload::Members;
 use super::{Coming, Fatal, Replica};
 use crate::apply::{Answer, Applying};
 use crate::command::RequestId;
 use crate::map::Tag;
-use crate::mvcc::Cold;
+use crate::members::change::Proposed;
 use crate::mvcc::index::Root;
 use crate::mvcc::range::Progress;
 use crate::mvcc::store::State;
@@ -101,8 +100,12 @@ impl Replica {
             EntryKind::ConfChange => {
                 let change = ConfChange::decode(&entry.data);
                 let change = change.map_err(|_| undecodable(id.index))?;
-                match self.configure(id.index, &change) {
-                    Ok(()) => {}
+                let proposed = Proposed::decode(&change).ok_or_else(|| undecodable(id.index))?;
+                match self.configure(id.index, &change, &proposed) {
+                    Ok(answer) => {
+                        let waits = proposed.request.map(|request| (request, answer));
+                        self.applies.answers.extend(waits);
+                    }
                     Err(cold) => {
                         self.applies.cold = self.want(&cold)? != Coming::Now;
                         return Ok(true);
@@ -137,19 +140,6 @@ impl Replica {
         self.applies.entries.pop_front();
         self.applies.applied = id;
         Ok(true)
-    }
-
-    /// Makes a configuration change, unless one behind it was made in an earlier life: going back to an older
-    /// configuration, even for a moment, could let two majorities decide.
-    fn configure(&mut self, index: u64, change: &ConfChange) -> Result<(), Cold> {
-        if index <= self.conf_index {
-            return Ok(());
-        }
-        let members = Members { conf_state: self.raft.conf_state().after(change), index };
-        self.store.put_members(&members.encode())?;
-        self.conf_index = index;
-        self.raft.apply_conf_change(change);
-        Ok(())
     }
 
     /// Makes the version being built visible; false if something is cold.
@@ -198,6 +188,7 @@ impl Replica {
         for (id, answer) in std::mem::take(&mut self.applies.answers) {
             self.deliver(now, id, answer);
         }
+        self.note_removal();
         Ok(())
     }
 

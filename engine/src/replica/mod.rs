@@ -30,6 +30,9 @@ pub mod open;
 // Writes on their way to the log.
 mod proposals;
 
+// Changes of members on their way to the log.
+mod changes;
+
 // Who leads, and what that means for those who wait.
 mod leadership;
 
@@ -82,8 +85,10 @@ use crate::mvcc::walk::Budget;
 use crate::mvcc::{Cold, history};
 use crate::request::{Alarm, AlarmAction, AlarmKind, Write};
 use crate::seeded::{self, Bug};
+use crate::types::Member;
 use crate::wal::{self, EntryId, WalFailure};
 use applying::ApplyQueue;
+use changes::Changes;
 use checkpoint::Checkpoints;
 use hashing::Hashing;
 use leadership::Leadership;
@@ -211,9 +216,18 @@ pub struct Config {
     pub cluster: u64,
     /// This member.
     pub member: u64,
-    /// The founders of a new cluster, this member among them. None for one that joins a cluster, and waits to hear
-    /// from it. Without effect on a data directory that is not empty.
-    pub founders: Vec<u64>,
+    /// The founders of a new cluster, this member among them, the same at each of them. None for one that joins a
+    /// cluster under the id that was added there, and waits to hear from it. Without effect on a data directory that is
+    /// not empty.
+    pub founders: Vec<Member>,
+    /// What this member calls itself; the others are told when it has started.
+    pub name: String,
+    /// Where clients reach it; told as well.
+    pub client_urls: Vec<String>,
+    /// Whether changes of members are refused that would cost the cluster its quorum (etcd's `--strict-reconfig-check`).
+    pub strict_reconfig: bool,
+    /// Learners there may be (etcd's `--max-learners`).
+    pub learners_max: u16,
     /// Raft's own configuration.
     pub raft: raft::Config,
     /// Time of one raft tick.
@@ -250,7 +264,11 @@ impl Config {
         Config {
             cluster,
             member,
-            founders: vec![member],
+            founders: vec![Member { id: member, ..Member::default() }],
+            name: String::new(),
+            client_urls: Vec::new(),
+            strict_reconfig: true,
+            learners_max: 1,
             raft: raft::Config::new(MemberId(member), seed),
             heartbeat: Duration::from_millis(100),
             request_timeout: Duration::from_secs(7),
@@ -280,6 +298,7 @@ pub struct Replica {
     store: Store<map::Writer>,
     loader: map::Loader,
     proposals: Proposals,
+    changes: Changes,
     applies: ApplyQueue,
     reads: Reads,
     leadership: Leadership,
@@ -342,6 +361,7 @@ impl Replica {
         self.revoke_expired(now);
         self.propose_batch(now);
         self.apply(now)?;
+        self.pump_changes(now);
         self.advance_hashes()?;
         self.advance_checkpoint(now)?;
         // What was applied may release reads, and what raft learned of it may be written.
@@ -520,6 +540,7 @@ impl Replica {
             self.raft.tick();
         }
         self.expire_proposals(now);
+        self.doubt_membership(now);
         self.retry_reads(now);
         self.reads.expire(now, self.config.request_timeout, &mut self.events);
         self.relieve(now);

@@ -13,6 +13,7 @@ use raft::{
 };
 
 use super::applying::ApplyQueue;
+use super::changes::Changes;
 use super::checkpoint::Checkpoints;
 use super::hashing::Hashing;
 use super::leadership::Leadership;
@@ -27,6 +28,8 @@ use crate::disk::{Disk, FileName};
 use crate::lease::ids::LeaseIds;
 use crate::lease::record::{self, Lease};
 use crate::map::{self, MapError};
+use crate::members::record::Row;
+use crate::members::{Roster, change};
 use crate::mvcc::history::directory::ChunkInfo;
 use crate::mvcc::history::{self, History};
 use crate::mvcc::index::table::Table;
@@ -106,7 +109,7 @@ pub fn open(
     };
     let files = disk.list().map_err(|error| Error::History(history::OpenError::Disk(error)))?;
     let has_reserve = files.iter().any(|(file, _)| *file == FileName::Reserve);
-    let Held { store, loader, leases, members } = open_store(&config, disk, opened.writer, found)?;
+    let Held { mut store, loader, leases, members } = open_store(&config, disk, opened.writer, found)?;
     let applied = found.map_or(EntryId::default(), |payload| payload.applied);
     let identity = wal::Identity { cluster: config.cluster, member: config.member };
     let recovered =
@@ -119,7 +122,11 @@ pub fn open(
     }
     warnings.extend(recovered.warnings.iter().cloned());
     let wal = wal::open(disk, &recovered, config.wal, nonce).map_err(Error::Log)?;
-    let (mut raft, conf_index) = open_raft(&config, &recovered, applied, members)?;
+    let newest = newest_members(&recovered, members)?;
+    if let Some(newest) = newest.as_ref().filter(|_| store.roster().is_empty() && !is_told_by(&recovered)) {
+        store.set_roster(Roster::of_ids(&newest.conf_state));
+    }
+    let (mut raft, conf_index) = open_raft(&config, &recovered, applied, newest)?;
     if raft.conf_state().voters == [MemberId(config.member)] {
         // Nobody else could be the leader.
         raft.campaign();
@@ -132,6 +139,7 @@ pub fn open(
         loader,
         // Ids of this start follow the nonce, so that no entry of an earlier one answers a request of this.
         proposals: Proposals::new(if seeded::is(Bug::ReuseRequestIds) { 0 } else { nonce }),
+        changes: Changes::default(),
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),
         leadership: Leadership::default(),
@@ -162,19 +170,13 @@ fn voters(config: &Config, members: Option<&Members>) -> Voters {
     let own = MemberId(config.member);
     let is_alone = match members {
         Some(members) => members.conf_state.voters == [own],
-        None => config.founders == [config.member],
+        None => config.founders.iter().map(|founder| founder.id).eq([config.member]),
     };
     if is_alone { Voters::Single } else { Voters::Group }
 }
 
-/// The raft of this member, and the entry of the newest configuration change in its configuration.
-fn open_raft(
-    config: &Config,
-    recovered: &Recovered,
-    applied: EntryId,
-    indexed: Option<Members>,
-) -> Result<(Raft, u64), Error> {
-    let own = MemberId(config.member);
+/// Who votes, by the newest configuration that was in force; `indexed` is the one of the index.
+fn newest_members(recovered: &Recovered, indexed: Option<Members>) -> Result<Option<Members>, Error> {
     let logged = match &recovered.conf_state {
         Some(bytes) => Some(
             Members::decode(bytes)
@@ -183,16 +185,32 @@ fn open_raft(
         None => None,
     };
     // A single member of an early version kept it in the log alone.
-    let newest = logged.into_iter().chain(indexed).max_by_key(|members| members.index);
+    Ok(logged.into_iter().chain(indexed).max_by_key(|members| members.index))
+}
+
+/// Whether the entries to be applied begin with the founders, so that members are known by them.
+fn is_told_by(recovered: &Recovered) -> bool {
+    recovered.boundary.index == 0
+        && recovered.entries.first().is_some_and(|first| first.kind == payload::CONF_CHANGE)
+}
+
+/// The raft of this member, and the entry of the newest configuration change in its configuration.
+fn open_raft(
+    config: &Config,
+    recovered: &Recovered,
+    applied: EntryId,
+    newest: Option<Members>,
+) -> Result<(Raft, u64), Error> {
+    let own = MemberId(config.member);
     // What ended before the founding entries were durable has not begun. A single member of an early version wrote none.
     let is_unborn = newest.is_none() && recovered.last().index == 0;
     if is_unborn && !config.founders.is_empty() {
-        let founders = config.founders.iter().map(|member| (MemberId(*member), bytes::Bytes::new()));
+        let founders = config.founders.iter().map(|one| (MemberId(one.id), change::founding_context(one)));
         let founds = Raft::bootstrap(config.raft.clone(), founders).map_err(Error::Raft)?;
         return Ok((founds, 0));
     }
     // One that joins has none before the leader sends it.
-    let founders = ConfState::new(config.founders.iter().map(|member| MemberId(*member)), []);
+    let founders = ConfState::new(config.founders.iter().map(|founder| MemberId(founder.id)), []);
     let Members { conf_state, index } = newest.unwrap_or(Members { conf_state: founders, index: 0 });
     let recovering = match recovered.standing {
         Standing::Sound => None,
@@ -267,6 +285,7 @@ fn open_store(
             .into_iter()
             .collect();
     let leases = rows(&mut index, &mut loader, disk, Table::Lease, record::parse_row)?;
+    let members_rows = rows(&mut index, &mut loader, disk, Table::Member, Row::parse)?;
     let misc = rows(&mut index, &mut loader, disk, Table::Misc, misc_row)?;
     let (mut saved, mut members) = (None, None);
     for single in misc {
@@ -283,7 +302,8 @@ fn open_store(
     let history = History::open(config.history, chunks, payload.mark, let_go, disk);
     let mut history = history.map_err(Error::History)?;
     history.set_active_dead(dead);
-    let store = Store::new(index, history, payload.state, alarms, reclaim);
+    let mut store = Store::new(index, history, payload.state, alarms, reclaim);
+    store.set_roster(Roster::of_rows(members_rows));
     Ok(Held { store, loader, leases, members })
 }
 

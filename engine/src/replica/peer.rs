@@ -5,9 +5,10 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use raft::StepError;
+use raft::{ConfChange, StepError, Term};
 
 use super::Replica;
+use crate::error::ApiError;
 use crate::types::{LeaseId, Seq};
 
 /// A message between two replicas.
@@ -25,6 +26,15 @@ pub enum Message {
         number: u64,
         /// What.
         body: LeaseBody,
+    },
+    /// About the members themselves.
+    Member {
+        /// The sender.
+        from: u64,
+        /// The receiver.
+        to: u64,
+        /// What.
+        body: MemberBody,
     },
     /// The leader's state, for a member whose log is too far behind.
     Transfer {
@@ -51,6 +61,31 @@ pub enum TransferBody {
     },
     /// Everything before this record has arrived; 0: not even the head.
     Taken(Seq),
+}
+
+/// What a message about members says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberBody {
+    /// "Propose this change for me", to the leader. Answered only if it is refused.
+    Change {
+        /// Of the leader that is asked; no other one takes it.
+        term: Term,
+        /// The asker's number of it, which no other of its requests ever has.
+        number: u64,
+        /// What, with names and URLs as its context.
+        change: ConfChange,
+    },
+    /// The leader does not propose a change.
+    Refused {
+        /// Which.
+        number: u64,
+        /// What the client is told.
+        error: ApiError,
+    },
+    /// "Do I still belong to the cluster?" Answered only if not.
+    Question,
+    /// "You were removed", to whoever was and says anything.
+    Removed,
 }
 
 /// What a message about a lease says.
@@ -81,7 +116,9 @@ impl Message {
     pub fn from(&self) -> u64 {
         match self {
             Message::Raft(message) => message.from.0,
-            Message::Lease { from, .. } | Message::Transfer { from, .. } => *from,
+            Message::Lease { from, .. } | Message::Member { from, .. } | Message::Transfer { from, .. } => {
+                *from
+            }
         }
     }
 
@@ -89,7 +126,18 @@ impl Message {
     pub fn to(&self) -> u64 {
         match self {
             Message::Raft(message) => message.to.0,
-            Message::Lease { to, .. } | Message::Transfer { to, .. } => *to,
+            Message::Lease { to, .. } | Message::Member { to, .. } | Message::Transfer { to, .. } => *to,
+        }
+    }
+
+    /// Whether only a leader says so.
+    pub(super) fn is_from_leader(&self) -> bool {
+        match self {
+            Message::Raft(message) => {
+                matches!(message.payload, raft::Payload::Append { .. } | raft::Payload::Heartbeat { .. })
+            }
+            Message::Transfer { body, .. } => matches!(body, TransferBody::Piece { .. }),
+            Message::Lease { .. } | Message::Member { .. } => false,
         }
     }
 
@@ -97,7 +145,7 @@ impl Message {
     pub fn is_urgent(&self) -> bool {
         match self {
             Message::Raft(message) => message.payload.is_urgent(),
-            Message::Lease { .. } => true,
+            Message::Lease { .. } | Message::Member { .. } => true,
             Message::Transfer { .. } => false,
         }
     }
@@ -106,10 +154,22 @@ impl Message {
 impl Replica {
     /// A message of another member arrived.
     ///
-    /// Errors are the sender's fault or the network's, and leave everything as it was.
+    /// Errors are the sender's fault or the network's, and leave everything as it was. What comes from a member that was
+    /// removed is passed over, and it is told so.
     pub fn step(&mut self, now: Instant, message: Message) -> Result<(), StepError> {
+        let (from, pause_max) = (message.from(), self.pause_max());
+        if self.is_from_removed(from) {
+            return Ok(());
+        }
+        self.changes.hear(now, &message, pause_max);
         match message {
             Message::Raft(message) => self.raft.step(message),
+            Message::Member { from, to, body } => {
+                if to != self.config.member || from == to {
+                    return Err(StepError::Misdelivered);
+                }
+                self.on_member_message(now, from, body)
+            }
             Message::Lease { from, to, number, body } => {
                 let is_peer = self.raft.conf_state().members().any(|member| member.0 == from);
                 if to != self.config.member || from == to || !is_peer {
@@ -136,7 +196,8 @@ impl Replica {
 
     /// The next message for another member; drain it after every turn. Urgent ones come first.
     pub fn poll_message(&mut self) -> Option<Message> {
-        let urgent = self.renewals.poll_message().or_else(|| self.raft.poll_message().map(Message::Raft));
+        let own = self.renewals.poll_message().or_else(|| self.changes.poll_message());
+        let urgent = own.or_else(|| self.raft.poll_message().map(Message::Raft));
         urgent.or_else(|| self.transfers.poll_message())
     }
 }

@@ -63,12 +63,24 @@ impl Proposals {
 
     /// Takes a request on that `encode` writes behind those of the batch.
     fn admit(&mut self, call: CallId, deadline: Instant, encode: impl FnOnce(&mut Vec<u8>, RequestId)) {
-        let id = RequestId(self.next);
-        self.next += 1;
+        let id = self.expect(call, deadline);
         encode(&mut self.batch, id);
         self.ends.push((self.batch.len(), id));
+    }
+
+    /// Takes a request on that goes its own way.
+    pub fn expect(&mut self, call: CallId, deadline: Instant) -> RequestId {
+        let id = RequestId(self.next);
+        self.next += 1;
         self.waiting.insert(id, call);
         self.deadlines.push_back((deadline, id));
+        id
+    }
+
+    /// All that wait, oldest first.
+    pub fn all_waiting(&self) -> Vec<RequestId> {
+        let waits = |(_, id): &(Instant, RequestId)| self.waiting.contains_key(id).then_some(*id);
+        self.deadlines.iter().filter_map(waits).collect()
     }
 
     /// The batch, cut into requests; those whose time is up are not proposed any more.
@@ -115,7 +127,7 @@ impl Replica {
         write: &Write<'_>,
         message_len: usize,
     ) -> Result<(), ApiError> {
-        if self.stopping {
+        if self.stopping || self.is_removed() {
             return Err(ApiError::Stopped);
         }
         if message_len + PROPOSAL_OVERHEAD > self.config.request_bytes_max {
@@ -165,7 +177,7 @@ impl Replica {
         }
     }
 
-    fn refuse(&mut self, id: RequestId, error: ApiError) {
+    pub(super) fn refuse(&mut self, id: RequestId, error: ApiError) {
         // Whoever is told to come back later has not failed, as in etcd.
         self.proposals.failed += u64::from(error != ApiError::TooManyRequests);
         self.answer(id, Err(error));
@@ -181,6 +193,7 @@ impl Replica {
     /// Tells whoever waits; false if nobody does. Without a call it is another member's request, a replayed one, or one
     /// whose time was up.
     pub(super) fn answer(&mut self, id: RequestId, answer: Answer) -> bool {
+        self.changes.forget(id);
         match self.proposals.waiting.remove(&id) {
             None => return false,
             Some(CallId::LESSOR) => self.lessor.on_revoke_answered(answer.is_ok()),
@@ -203,7 +216,7 @@ impl Replica {
             if answered {
                 continue;
             }
-            let error = if self.proposals.was_proposed(id) {
+            let error = if !self.changes.withdraw(id) && self.proposals.was_proposed(id) {
                 self.leadership.explain_timeout(&self.config, deadline - self.config.request_timeout)
             } else {
                 ApiError::DeadlineExceeded

@@ -107,7 +107,17 @@ impl Reads {
 
     /// Another leader: the one that was asked, if any, answers no more, and as with etcd the clients hear of it.
     pub fn leader_changed(&mut self, events: &mut VecDeque<Event>) {
-        let error = ApiError::LeaderChanged;
+        self.refuse_unconfirmed(ApiError::LeaderChanged, events);
+    }
+
+    /// Nothing will be read here any more.
+    pub fn refuse_all(&mut self, error: ApiError, events: &mut VecDeque<Event>) {
+        self.refuse_unconfirmed(error, events);
+        let confirmed = self.indexes.drain(..);
+        events.extend(confirmed.map(|(_, call)| Event::Refused { call, error }));
+    }
+
+    fn refuse_unconfirmed(&mut self, error: ApiError, events: &mut VecDeque<Event>) {
         let asked = self.rounds.drain(..).map(|(_, call, _)| call);
         let calls = asked.chain(self.unasked.drain(..).map(|(call, _)| call));
         events.extend(calls.map(|call| Event::Refused { call, error }));
@@ -117,6 +127,10 @@ impl Reads {
 impl Replica {
     /// Begins a linearizable read. Without a leader it waits for one.
     pub fn read_index(&mut self, now: Instant, call: CallId) -> ReadStart {
+        if self.is_removed() {
+            self.events.push_back(Event::Refused { call, error: ApiError::Stopped });
+            return ReadStart::Waiting;
+        }
         let deadline = now + self.config.request_timeout;
         let round = match self.raft.read_index() {
             Ok(round) => round,

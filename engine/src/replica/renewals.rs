@@ -83,6 +83,12 @@ impl Renewals {
         self.asked.values_mut().for_each(|asked| asked.sent_at = None);
     }
 
+    /// No question will be answered here any more.
+    pub fn refuse_all(&mut self, error: ApiError, events: &mut VecDeque<Event>) {
+        let asked = std::mem::take(&mut self.asked);
+        events.extend(asked.into_values().map(|Asked { call, .. }| Event::Refused { call, error }));
+    }
+
     /// A call of the replica's own has news.
     pub fn wake(&mut self, call: CallId) {
         self.ready.push(call);

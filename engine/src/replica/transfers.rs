@@ -141,7 +141,9 @@ impl Replica {
         while let Some(to) = self.raft.poll_snapshot_request() {
             self.transfers.wanted.push(to);
         }
-        if self.applies.is_settled() && !self.transfers.is_installing() {
+        // A configuration goes with the state that it is of.
+        let settled = self.applies.is_settled() && self.conf_index <= self.applies.published().index;
+        if settled && !self.transfers.is_installing() {
             for to in std::mem::take(&mut self.transfers.wanted) {
                 self.begin_sending(now, to)?;
             }
@@ -341,8 +343,13 @@ impl Replica {
             }
             return;
         }
-        let before = self.conf_index;
-        self.conf_index = spool.head.as_ref().expect("all is here").members.index;
+        let (before, index) = (self.conf_index, spool.head.as_ref().expect("all is here").members.index);
+        if index < before {
+            // Back to an older configuration? The leader will have a newer state.
+            self.transfers.spool = None;
+            return;
+        }
+        self.conf_index = index;
         let meta = spool.meta.clone();
         let _ = self.raft.step(meta);
         self.pump_raft();

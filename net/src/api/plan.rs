@@ -6,6 +6,7 @@
 use engine::request::AlarmKind;
 use engine::response::{DeleteAnswer, KvList, Kvs, OpAnswer, PutAnswer, RangeAnswer, Response, TxnAnswer};
 
+use super::cluster;
 use super::encoder::Cut;
 use super::header::{Header, Origin};
 use super::records::{Cold, Records};
@@ -80,6 +81,8 @@ impl<R: Records + ?Sized> Planner<'_, R> {
             }
             Response::LeaseRevoke { revision, .. } => self.header(origin.at(revision)),
             Response::LeaseCheckpoint { .. } => unreachable!("no client asks for a checkpoint of leases"),
+            // Whatever was changed, it is the list that is answered.
+            Response::Members { members, .. } => self.back.bytes(&cluster::member_list(origin, &members)),
         }
     }
 

@@ -32,7 +32,8 @@ impl Operations {
             | Response::Alarm { .. }
             | Response::LeaseGrant { .. }
             | Response::LeaseRevoke { .. }
-            | Response::LeaseCheckpoint { .. } => {}
+            | Response::LeaseCheckpoint { .. }
+            | Response::Members { .. } => {}
         }
     }
 

@@ -71,7 +71,8 @@ pub fn oldest_named(answer: &Response) -> Revision {
         | Response::Alarm { revision, .. }
         | Response::LeaseGrant { revision, .. }
         | Response::LeaseRevoke { revision, .. }
-        | Response::LeaseCheckpoint { revision, .. } => *revision,
+        | Response::LeaseCheckpoint { revision, .. }
+        | Response::Members { revision, .. } => *revision,
     }
 }
 

@@ -15,6 +15,9 @@ use crate::seeds::Passed;
 use crate::settings::Settings;
 use crate::world::{Stop, World};
 
+// Members that come and go.
+mod changes;
+
 /// Stretches of trouble in one run, at most.
 const STRETCHES_MAX: u64 = 4;
 
@@ -29,7 +32,10 @@ pub fn world(seed: u64) -> World {
     let nodes = (0..members).map(|_| (MemDisk::new(), Clock::any(&mut pcg))).collect();
     let mut judge = Judge::default();
     judge.of_group = true;
-    World::of_nodes(settings, seed, nodes, judge)
+    let mut world = World::of_nodes(settings, seed, nodes, judge);
+    world.consensus.founders = members;
+    changes::settle_whether(&mut world, seed);
+    world
 }
 
 /// Runs a seed to its end. Errors: what went wrong, in a sentence.
@@ -44,12 +50,15 @@ pub fn run_in(world: &mut World) -> Result<(), Stop> {
     world.make_peace()?;
     for _ in 0..1 + world.pcg.below(STRETCHES_MAX) {
         world.network.weather = Weather::any(&mut world.pcg);
+        changes::before_trouble(world)?;
         let calls = 1 + world.pcg.below(CALLS_MAX);
         world.let_clients(calls);
         trouble(world, calls)?;
         world.make_peace()?;
         world.inspect_all()?;
+        changes::after_peace(world);
     }
+    world.judge.tally.changes = world.coming.counts();
     world.judge.tally.leaders = world.consensus.leaders();
     world.judge.tally.hashes = world.hashes.compared;
     Ok(())
@@ -62,6 +71,7 @@ fn trouble(world: &mut World, calls: u64) -> Result<(), Stop> {
         if world.pcg.one_in(blows_every) {
             blow(world)?;
         }
+        changes::in_trouble(world)?;
         world.step()?;
     }
     Ok(())
@@ -72,6 +82,9 @@ fn blow(world: &mut World) -> Result<(), Stop> {
     let members = world.nodes() as u64;
     let one = world.pcg.below(members) as usize;
     world.stand_at(one);
+    if world.is_gone() {
+        return Ok(());
+    }
     match world.pcg.below(9) {
         0 | 1 if world.is_running() => world.kill(),
         2 | 3 if world.is_running() => world.cut_power(),

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use engine::replica::peer::Message;
-use raft::{AppendOutcome, LogIndex, MemberId, Payload, Raft, Term};
+use raft::{AppendOutcome, ConfState, LogIndex, MemberId, Payload, Raft, Term};
+
+use crate::call::MEMBER;
 
 /// What is known of one node, over all its lives.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +15,8 @@ struct Known {
     commit: LogIndex,
     applied: LogIndex,
     leads: bool,
+    /// Who voted, as of the last event.
+    conf: ConfState,
     /// Whom it promised its vote, by term.
     votes: BTreeMap<Term, MemberId>,
 }
@@ -24,8 +28,14 @@ pub struct Consensus {
     leaders: BTreeMap<Term, usize>,
     /// Terms of committed entries, from index 1 on; 0 for one that nobody could show any more.
     committed: Vec<Term>,
+    /// Entries up to this one are the founders'.
+    pub founders: u64,
     /// Entries that were acknowledged to a leader, by node: the highest index, and the leader's term.
     acked: BTreeMap<usize, (Term, LogIndex)>,
+    /// The same for every term, as far as it counts.
+    counted: BTreeMap<(usize, Term), LogIndex>,
+    /// Each configuration by the entry that made it.
+    configurations: BTreeMap<u64, ConfState>,
 }
 
 impl Consensus {
@@ -57,6 +67,7 @@ impl Consensus {
         // What is known of the commit index is a hint on disk, and may lag.
         (known.term, known.commit, known.applied) = (raft.term(), raft.commit_index(), raft.applied_index());
         known.leads = false;
+        known.conf = raft.conf_state().clone();
         Ok(())
     }
 
@@ -66,7 +77,11 @@ impl Consensus {
         match message.payload {
             Payload::VoteReply { granted: true, .. } => self.promised(node, message.term, message.to),
             Payload::Vote { .. } => self.promised(node, message.term, message.from),
-            Payload::AppendReply { outcome: AppendOutcome::Matched { index }, .. } => {
+            Payload::AppendReply { outcome: AppendOutcome::Matched { index }, counting, .. } => {
+                if counting {
+                    let counted = self.counted.entry((node, message.term)).or_default();
+                    *counted = index.max(*counted);
+                }
                 let acked = self.acked.entry(node).or_default();
                 *acked = if acked.0 < message.term {
                     (message.term, index)
@@ -103,6 +118,9 @@ impl Consensus {
             ));
         }
         let begins = raft.is_leader() && !known.leads;
+        let before = known.conf.clone();
+        let commits = raft.is_leader() && now.1 > known.commit;
+        known.conf.clone_from(raft.conf_state());
         let unchanged = (known.term, known.commit) == (now.0, now.1) && !begins;
         (known.term, known.commit, known.applied) = now;
         known.leads = raft.is_leader();
@@ -111,8 +129,49 @@ impl Consensus {
         }
         if begins {
             self.begins(node, raft)?;
+            let voted = |voter: usize| {
+                let votes = self.nodes.get(&voter).map(|known| &known.votes);
+                votes.and_then(|votes| votes.get(&raft.term())) == Some(&id_of(node))
+            };
+            quorum("elected", node, &[&before, raft.conf_state()], |voter| voter == node || voted(voter))?;
+        }
+        if commits && raft.term_at(now.1) == Some(raft.term()) {
+            let stable = raft.status().stable_index;
+            quorum("committed", node, &[&before, raft.conf_state()], |voter| {
+                let counted = self.counted.get(&(voter, raft.term()));
+                if voter == node { stable >= now.1 } else { counted.is_some_and(|index| *index >= now.1) }
+            })?;
         }
         self.committed(node, raft)
+    }
+
+    /// The newest configuration that is in force at a node, and the entry that made it. Errors: others have another one
+    /// there, or it is more than one voter away from those beside it, and two majorities might not meet.
+    pub fn configured(&mut self, node: usize, index: u64, raft: &Raft) -> Result<(), String> {
+        let conf = raft.conf_state();
+        // One that joins goes through the founding entries one by one.
+        if index <= self.founders {
+            return Ok(());
+        }
+        match self.configurations.get(&index) {
+            Some(known) if known == conf => return Ok(()),
+            Some(known) => {
+                return Err(format!("node {node} has {conf:?} by entry {index}; others {known:?}"));
+            }
+            None => {}
+        }
+        let before = self.configurations.range(..index).next_back();
+        let after = self.configurations.range(index..).next();
+        for (other, beside) in before.into_iter().chain(after) {
+            let apart = |one: &ConfState, two: &ConfState| {
+                one.voters.iter().filter(|voter| !two.is_voter(**voter)).count()
+            };
+            if apart(conf, beside) + apart(beside, conf) > 1 {
+                return Err(format!("entry {index} made {conf:?}, and entry {other} {beside:?}"));
+            }
+        }
+        self.configurations.insert(index, conf.clone());
+        Ok(())
     }
 
     /// One leader a term, and it has all that was committed in earlier ones.
@@ -158,5 +217,26 @@ impl Consensus {
             )),
             _ => Ok(()),
         }
+    }
+}
+
+fn id_of(node: usize) -> MemberId {
+    MemberId(MEMBER + node as u64)
+}
+
+/// Whether a majority by one of the configurations, that before an event or that after it, is for something.
+fn quorum(
+    what: &str,
+    node: usize,
+    configurations: &[&ConfState],
+    is_for: impl Fn(usize) -> bool,
+) -> Result<(), String> {
+    let has_majority = |conf: &&&ConfState| {
+        let count = conf.voters.iter().filter(|voter| is_for((voter.0 - MEMBER) as usize)).count();
+        count > conf.voters.len() / 2
+    };
+    match configurations.iter().find(has_majority) {
+        Some(_) => Ok(()),
+        None => Err(format!("node {node} {what} without a majority of {configurations:?}")),
     }
 }

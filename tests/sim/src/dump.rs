@@ -7,8 +7,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use engine::members::Roster;
+use engine::members::record::Row;
 use engine::mvcc::Cold;
 use engine::mvcc::history::record::Record;
+use engine::mvcc::index::table::Table;
 use engine::replica::Replica;
 use engine::request::AlarmKind;
 use engine::types::{LeaseId, Seq};
@@ -103,15 +106,18 @@ impl<'a> Reader<'a> {
             self.compared += 1;
         }
         let attached = self.check_leases(replica)?;
+        let members = check_members(replica)?;
         let report = view.index.check().map_err(Cold::from)?;
         let rows = report.entries.saturating_sub(self.newest.len() as u64);
         let live = self.newest.values().filter(|(_, live, _)| *live).count() as u64;
         if report.live != live {
             return Err(Pause::Wrong(format!("the tree counts {} live keys of {live}", report.live)));
         }
-        // The rows of the format, of the members and of reclaim, alarms, leases and their keys, and one row a finished chunk.
+        // The rows of the format, of raft's configuration and of reclaim, members, alarms, leases and their keys, and one
+        // row a finished chunk.
         let leases = replica.lessor().by_due().len() as u64 + attached;
-        let expected = 3 + self.dump.alarms.len() as u64 + leases + view.history.chunks().count() as u64;
+        let expected =
+            3 + members + self.dump.alarms.len() as u64 + leases + view.history.chunks().count() as u64;
         let settled = replica.store().is_published() && replica.is_reclaimed(view.compacted);
         if rows > expected && settled {
             return Err(Pause::Wrong(format!("{rows} rows in the small tables, {expected} expected")));
@@ -194,4 +200,21 @@ impl<'a> Reader<'a> {
         self.keys.push(change.key.clone());
         self.dump.changes.entry(main).or_default().push(change);
     }
+}
+
+/// The members stored are those that the replica knows. Returns how many rows they have.
+fn check_members(replica: &Replica) -> Result<u64, Pause> {
+    let view = replica.view();
+    let mut rows = Vec::new();
+    let mut found = view.index.rows(Table::Member, &[]);
+    while let Some((key, value)) = found.next().map_err(Cold::from)? {
+        let row = Row::parse(key, &value);
+        rows.push(row.ok_or_else(|| Pause::Wrong(format!("the row of a member {key:?} is {value:?}")))?);
+    }
+    let count = rows.len() as u64;
+    let stored = Roster::of_rows(rows);
+    if replica.store().is_published() && stored != *replica.roster() {
+        return Err(Pause::Wrong(format!("members stored are {stored:?}, known {:?}", replica.roster())));
+    }
+    Ok(count)
 }

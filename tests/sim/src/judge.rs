@@ -68,6 +68,8 @@ pub struct Tally {
     pub hashes: u64,
     /// States of a leader that a member put in the place of its own.
     pub installed: u64,
+    /// Changes of members that were made, and that were refused.
+    pub changes: (u64, u64),
 }
 
 /// The judge of one run.
@@ -107,10 +109,11 @@ impl Judge {
         self.calls.len() - 1
     }
 
-    /// A call has its answer; a timeout says nothing about the outcome.
+    /// A call has its answer; a timeout, or the end of the member, says nothing about the outcome.
     pub fn end(&mut self, call: usize, reply: Reply) {
         self.moment += 1;
-        if matches!(reply, Reply::Refused(ApiError::Timeout | ApiError::TimeoutLeaderFailed)) {
+        let unknown = [ApiError::Timeout, ApiError::TimeoutLeaderFailed, ApiError::Stopped];
+        if matches!(reply, Reply::Refused(error) if unknown.contains(&error)) {
             return;
         }
         let call = &mut self.calls[call];

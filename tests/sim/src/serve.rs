@@ -246,7 +246,7 @@ pub fn copy(response: &Response, replica: &Replica) -> Result<Reply, Cold> {
         Response::Compact { revision } => return Ok(Reply::Compact { revision: revision.0 }),
         Response::LeaseGrant { revision, .. } => return Ok(Reply::Granted { revision: revision.0 }),
         Response::LeaseRevoke { revision, .. } => return Ok(Reply::Revoked { revision: revision.0 }),
-        Response::LeaseCheckpoint { .. } => unreachable!("no client asks for it"),
+        Response::LeaseCheckpoint { .. } | Response::Members { .. } => unreachable!("no client asks for it"),
         Response::Alarm { revision, alarms } => {
             return Ok(Reply::Alarm { revision: revision.0, alarms: alarms.clone() });
         }

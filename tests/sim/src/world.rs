@@ -12,6 +12,9 @@ mod inspect;
 // Several members.
 mod group;
 
+// Members that come and go.
+pub mod members;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
@@ -120,15 +123,29 @@ struct Node {
     member: Option<Member>,
     /// Processes so far.
     lives: u64,
+    /// It is among the founders; others join.
+    founds: bool,
+    /// It never runs again.
+    gone: bool,
     /// It does not run until then, and then goes on as if nothing had been.
     paused_until: Duration,
     /// The last new name, if the seeded bug keeps its directory from being synced.
     unsynced_name: Option<Op>,
 }
 
+impl Node {
+    fn new(id: u64, disk: MemDisk, clock: Clock, watching: Watching) -> Node {
+        let paused_until = Duration::ZERO;
+        let (founds, gone, unsynced_name) = (true, false, None);
+        Node { id, disk, clock, watching, member: None, lives: 0, founds, gone, paused_until, unsynced_name }
+    }
+}
+
 /// A run.
 pub struct World {
     nodes: Vec<Node>,
+    /// How members come and go.
+    pub coming: members::Coming,
     /// Where something happens now.
     at: usize,
     /// What is between the nodes.
@@ -177,18 +194,13 @@ impl World {
         let mut pcg = Pcg::new(seed ^ 0x5eed);
         let workload = Workload::new(&mut pcg);
         let now = judge.now;
-        let node = |(nth, (disk, clock)): (usize, (MemDisk, Clock))| Node {
-            id: MEMBER + nth as u64,
-            disk,
-            clock,
-            watching: Watching::new(seed ^ (nth as u64) << 32),
-            member: None,
-            lives: 0,
-            paused_until: Duration::ZERO,
-            unsynced_name: None,
+        let node = |(nth, (disk, clock)): (usize, (MemDisk, Clock))| {
+            let nth = nth as u64;
+            Node::new(MEMBER + nth, disk, clock, Watching::new(seed ^ nth << 32))
         };
         World {
             nodes: nodes.into_iter().enumerate().map(node).collect(),
+            coming: members::Coming::default(),
             at: 0,
             network: Network::default(),
             consensus: Consensus::default(),
@@ -267,9 +279,8 @@ impl World {
     pub fn open(&mut self) -> Result<(), Stop> {
         assert!(!self.is_running(), "one process at a time");
         let mut config = self.settings.replica();
+        self.introduce(&mut config);
         let node = &self.nodes[self.at];
-        config.member = node.id;
-        config.founders = self.nodes.iter().map(|node| node.id).collect();
         config.raft = raft::Config { id: MemberId(node.id), seed: node.id + node.lives, ..config.raft };
         // Never the same, and ids that follow one do not reach the next.
         let nonce = self.pcg.next_u64() >> 1;
@@ -427,7 +438,7 @@ impl World {
         if self.calls_left == 0 || self.nodes.iter().any(waits) {
             return Ok(false);
         }
-        let running: Vec<usize> = (0..self.nodes.len()).filter(|&n| self.nodes[n].member.is_some()).collect();
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|&n| self.is_member(n)).collect();
         let Some(&node) = running.get(self.which(running.len(), client)) else {
             if self.nodes.len() > 1 {
                 self.rest(client);
@@ -497,6 +508,11 @@ impl World {
             if matches!(event, replica::Event::Go { call: watching::COLD }) {
                 continue;
             }
+            if let replica::Event::Answer { call, answer, .. } = &event
+                && self.on_change_answer(*call, answer)
+            {
+                continue;
+            }
             let judge = &self.judge;
             let member = self.nodes[self.at].member.as_mut().expect("the process runs");
             let request = |call: u64| judge.request(call as usize).clone();
@@ -511,6 +527,7 @@ impl World {
         let World { consensus, hashes, nodes, at, .. } = self;
         let replica = &nodes[*at].member.as_ref().expect("the process runs").replica;
         consensus.check(*at, replica.raft()).map_err(Stop::Violation)?;
+        consensus.configured(*at, replica.conf_index(), replica.raft()).map_err(Stop::Violation)?;
         hashes.check(*at, replica).map_err(Stop::Violation)?;
         if self.replica().wants_reopening() {
             self.nodes[self.at].disk.kill(&mut self.pcg);

@@ -238,6 +238,7 @@ impl World {
             Response::LeaseGrant { revision, id, ttl } => Shown::LeaseGrant { revision: revision.0, id, ttl },
             Response::LeaseRevoke { revision, .. } => Shown::LeaseRevoke { revision: revision.0 },
             Response::LeaseCheckpoint { revision, .. } => Shown::LeaseCheckpoint { revision: revision.0 },
+            Response::Members { .. } => unreachable!("no command changes members"),
         }
     }
 

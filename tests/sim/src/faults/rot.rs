@@ -129,7 +129,7 @@ fn has_two_metas(disk: &MemDisk) -> bool {
 }
 
 /// Whether the byte belongs to a block of the log that no later block protects: rot there looks like a torn write.
-fn is_in_window(disk: &mut MemDisk, file: FileName, offset: u64) -> bool {
+pub fn is_in_window(disk: &mut MemDisk, file: FileName, offset: u64) -> bool {
     let FileName::Log(_) = file else { return false };
     let proven = inspect::check(disk, 0).map_or(0, |report| report.proven);
     let content = disk.content(file).expect("it was listed");

@@ -53,7 +53,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.stand_at(node);
             self.nodes[node].paused_until = Duration::ZERO;
-            if !self.is_running() {
+            if !self.is_running() && !self.is_gone() {
                 self.open()?;
             }
         }
@@ -64,7 +64,7 @@ impl World {
     pub fn agree(&mut self) -> Result<(), Stop> {
         let until = self.now + PEACE_MAX;
         loop {
-            if self.is_quiet() && self.is_agreed() {
+            if self.is_quiet() && self.is_agreed() && self.quarrel().is_none() {
                 return Ok(());
             }
             if self.now > until {
@@ -81,7 +81,10 @@ impl World {
                     })
                 };
                 let states: Vec<_> = self.nodes.iter().map(state).collect();
-                return Err(Stop::Violation(format!("no agreement in {PEACE_MAX:?} of peace: {states:?}")));
+                let quarrel = self.quarrel();
+                return Err(Stop::Violation(format!(
+                    "no agreement in {PEACE_MAX:?} of peace: {quarrel:?} {states:?}"
+                )));
             }
             if !self.step()? {
                 return Err(Stop::Violation("no agreement, and nothing is under way".into()));
@@ -102,13 +105,14 @@ impl World {
                     && !member.replica.has_more()
             })
         };
-        self.nodes.iter().all(agrees)
+        let members = self.belonging();
+        members.iter().all(|member| agrees(&self.nodes[*member]))
     }
 
     /// In peace: what every member stores, and whether it is the same, and right.
     pub fn inspect_all(&mut self) -> Result<(), Stop> {
         self.agree()?;
-        for node in 0..self.nodes.len() {
+        for node in self.belonging() {
             self.stand_at(node);
             self.inspect_node()?;
         }
