@@ -117,6 +117,9 @@ impl Reads {
 impl Replica {
     /// Begins a linearizable read. Without a leader it waits for one.
     pub fn read_index(&mut self, now: Instant, call: CallId) -> ReadStart {
+        if seeded::is(Bug::ReadAtFollower) && !self.raft.is_leader() {
+            return ReadStart::Ready;
+        }
         let deadline = now + self.config.request_timeout;
         let round = match self.raft.read_index() {
             Ok(round) => round,

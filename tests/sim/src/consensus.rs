@@ -1,10 +1,10 @@
 //! What consensus must never do, looked at after every event, from outside: `study/raft.md`'s invariants as far as
 //! terms, indexes and messages show them. That equal entries had equal effects is for the dumps to show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::replica::peer::Message;
-use raft::{AppendOutcome, LogIndex, MemberId, Payload, Raft, Term};
+use raft::{AppendOutcome, LogIndex, MemberId, Payload, Raft, Role, Term};
 
 /// What is known of one node, over all its lives.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +22,8 @@ struct Known {
 pub struct Consensus {
     nodes: BTreeMap<usize, Known>,
     leaders: BTreeMap<Term, usize>,
+    /// Terms in which somebody stood for election.
+    begun: BTreeSet<Term>,
     /// Terms of committed entries, from index 1 on; 0 for one that nobody could show any more.
     committed: Vec<Term>,
     /// Entries that were acknowledged to a leader, by node: the highest index, and the leader's term.
@@ -87,8 +89,8 @@ impl Consensus {
         }
     }
 
-    /// After each event at a node.
-    pub fn check(&mut self, node: usize, raft: &Raft) -> Result<(), String> {
+    /// After each event at a node. True if it leads and has committed something: see [`holds`].
+    pub fn check(&mut self, node: usize, raft: &Raft) -> Result<bool, String> {
         let known = self.nodes.entry(node).or_default();
         let now = (raft.term(), raft.commit_index(), raft.applied_index());
         if now.0 < known.term || now.1 < known.commit || now.2 < known.applied {
@@ -103,16 +105,39 @@ impl Consensus {
             ));
         }
         let begins = raft.is_leader() && !known.leads;
+        let commits = raft.is_leader() && known.leads && now.0 == known.term && now.1 > known.commit;
+        if commits && raft.term_at(now.1) != Some(now.0) {
+            return Err(format!(
+                "node {node} leads term {} and commits {}, not of its own term",
+                now.0, now.1
+            ));
+        }
+        if matches!(raft.role(), Role::Candidate | Role::Leader) {
+            self.begun.insert(now.0);
+        } else if now.0 > known.term && !self.begun.contains(&now.0) {
+            return Err(format!("node {node} moves to term {}, and nobody stands for election in it", now.0));
+        }
+        if let Some((term, index)) = self.acked.get(&node)
+            && *term == now.0
+            && raft.last_index() < *index
+            && !raft.is_recovering()
+        {
+            return Err(format!(
+                "node {node} acknowledged {index} in term {term} and has entries up to {}",
+                raft.last_index()
+            ));
+        }
         let unchanged = (known.term, known.commit) == (now.0, now.1) && !begins;
         (known.term, known.commit, known.applied) = now;
         known.leads = raft.is_leader();
         if unchanged {
-            return Ok(());
+            return Ok(false);
         }
         if begins {
             self.begins(node, raft)?;
         }
-        self.committed(node, raft)
+        self.committed(node, raft)?;
+        Ok(commits)
     }
 
     /// One leader a term, and it has all that was committed in earlier ones.
@@ -159,4 +184,14 @@ impl Consensus {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a member has the last entry that a leader has committed, durably. A majority must: what they have acknowledged
+/// they keep. One that is about to put a state in the place of its own is believed.
+pub fn holds(member: &Raft, leader: &Raft) -> bool {
+    let index = leader.commit_index();
+    if member.first_index() > index || member.first_index().prev() > member.applied_index() {
+        return true;
+    }
+    member.term_at(index) == leader.term_at(index) && member.status().stable_index >= index
 }

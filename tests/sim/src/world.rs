@@ -12,6 +12,9 @@ mod inspect;
 // Several members.
 mod group;
 
+// What is worth having seen.
+mod sights;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
@@ -28,6 +31,7 @@ use crate::call::MEMBER;
 use crate::clock::Clock;
 use crate::consensus::Consensus;
 use crate::judge::Judge;
+use crate::loyalty::Loyalty;
 use crate::network::Network;
 use crate::serve::{PROBE, Served, Serving};
 use crate::settings::Settings;
@@ -134,6 +138,8 @@ pub struct World {
     pub network: Network,
     /// What consensus must never do.
     pub consensus: Consensus,
+    loyalty: Loyalty,
+    sights: sights::Sights,
     /// Who watches.
     pub judge: Judge,
     /// What happened.
@@ -189,6 +195,8 @@ impl World {
             at: 0,
             network: Network::default(),
             consensus: Consensus::default(),
+            loyalty: Loyalty::default(),
+            sights: sights::Sights::default(),
             judge,
             trace: Trace::default(),
             pcg,
@@ -287,6 +295,8 @@ impl World {
         let World { consensus, nodes, at, .. } = self;
         let raft = nodes[*at].member.as_ref().expect("just opened").replica.raft();
         consensus.opened(*at, raft).map_err(Stop::Violation)?;
+        self.loyalty.opened(self.at);
+        self.look_at_opened();
         self.schedule_inside(Duration::ZERO, Inside::Timer);
         self.pump()
     }
@@ -463,6 +473,7 @@ impl World {
             Served::Again => self.schedule_inside(Duration::from_micros(3), Inside::Slice(call)),
             Served::Done(reply) => {
                 self.trace.note(format_args!("{} call {call} {reply:?}\n", self.now.as_micros()));
+                self.look_at_reply(&reply);
                 self.judge.end(call as usize, reply);
                 let clients = &mut self.member().clients;
                 let client = clients.iter().position(|waits| *waits == Some(call as usize));
@@ -506,7 +517,11 @@ impl World {
         self.post()?;
         let World { consensus, nodes, at, .. } = self;
         let raft = nodes[*at].member.as_ref().expect("the process runs").replica.raft();
-        consensus.check(*at, raft).map_err(Stop::Violation)?;
+        if consensus.check(*at, raft).map_err(Stop::Violation)? {
+            self.check_majority().map_err(Stop::Violation)?;
+        }
+        self.check_loyalty().map_err(Stop::Violation)?;
+        self.look();
         if self.replica().wants_reopening() {
             self.nodes[self.at].disk.kill(&mut self.pcg);
             self.die("is opened again");
@@ -628,6 +643,7 @@ impl World {
 
     fn die(&mut self, how: &str) {
         self.trace.note(format_args!("{} node {} {how}\n", self.now.as_micros(), self.at));
+        self.look_at_death(how == "power cut");
         let member = self.nodes[self.at].member.take();
         self.judge.crash(self.at);
         if self.nodes.len() == 1 {
