@@ -4,22 +4,7 @@
 //! Without the feature `seeded-bugs` [`is`] is false at compile time and nothing of this remains in the program. With
 //! it a thread chooses one mistake at a time with `choose`.
 
-macro_rules! bugs {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// A mistake.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Bug {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Bug {
-            /// All of them.
-            pub const ALL: &'static [Bug] = &[$(Bug::$name,)*];
-        }
-    };
-}
-
-bugs! {
+raft::seeded_bugs! {
     /// Raft hears that an append is durable when it was handed to the log.
     AckBeforeDurable,
     /// A block counts as durable although one before it is not.
@@ -95,27 +80,24 @@ bugs! {
     FreeVisibleVersion,
     /// A record that reclaim keeps is left behind when its chunk is moved.
     LoseMovedRecord,
-}
-
-#[cfg(feature = "seeded-bugs")]
-thread_local! {
-    static CHOSEN: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };
-}
-
-/// From now on this thread makes the mistake, or none.
-#[cfg(feature = "seeded-bugs")]
-pub fn choose(bug: Option<Bug>) {
-    CHOSEN.set(bug);
-}
-
-/// Whether the mistake is to be made.
-#[cfg(feature = "seeded-bugs")]
-pub fn is(bug: Bug) -> bool {
-    CHOSEN.get() == Some(bug)
-}
-
-/// Never.
-#[cfg(not(feature = "seeded-bugs"))]
-pub const fn is(_: Bug) -> bool {
-    false
+    /// Entries that a leader replaced are not said to be void.
+    ForgetTruncation,
+    /// A follower serves reads without asking the leader.
+    ReadAtFollower,
+    /// A member that leads no more goes on deciding when leases run out.
+    ExpireUnled,
+    /// A revocation of a lease that ran out waits for the next leader.
+    KeepRevocations,
+    /// A leader says that there is no such lease without making sure that it is one.
+    DenyWithoutRound,
+    /// A piece of a transfer that comes again is taken again.
+    TakePieceTwice,
+    /// A transfer claims the entry after the last one it holds.
+    TransferClaimsMore,
+    /// A transfer leaves the leases out.
+    TransferWithoutLeases,
+    /// Reclaim does not wait for transfers.
+    IgnoreTransfers,
+    /// A transfer brings some of the dead records.
+    TransferDead,
 }

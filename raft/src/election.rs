@@ -11,6 +11,7 @@ use crate::message::{Message, Payload};
 use crate::progress::Progress;
 use crate::quorum::{self, VoteResult};
 use crate::raft::{Raft, Role, Transfer};
+use crate::seeded::{self, Bug};
 use crate::types::{EntryKind, LogIndex, MemberId, Term};
 
 /// Why leadership cannot be handed over.
@@ -122,7 +123,7 @@ impl Raft {
         for peer in self.peers.values_mut() {
             peer.active = false;
         }
-        heard == VoteResult::Won
+        heard == VoteResult::Won || seeded::is(Bug::LeadWithoutQuorum)
     }
 
     /// A live leader is known, so whoever wants to replace it is ignored (thesis §4.2.3).
@@ -130,6 +131,7 @@ impl Raft {
         self.config.check_quorum
             && self.leader.is_some()
             && self.election_elapsed < self.config.election_ticks
+            && !seeded::is(Bug::IgnoreLoyalty)
     }
 
     fn is_promotable(&self) -> bool {
@@ -227,7 +229,8 @@ impl Raft {
             return;
         }
         let free = term > self.term || self.may_vote_for(from);
-        let granted = free && self.log.is_covered_by(last_index, last_term);
+        let covered = self.log.is_covered_by(last_index, last_term) || seeded::is(Bug::IgnoreCompleteness);
+        let granted = free && covered;
         let term = if granted { term } else { self.term };
         let reply = Message { term, ..self.message(from, self.pre_vote_reply(granted)) };
         self.send_after(self.outbox.tail(), reply);
@@ -237,7 +240,8 @@ impl Raft {
         if self.recovering.is_some() {
             return;
         }
-        let granted = self.may_vote_for(from) && self.log.is_covered_by(last_index, last_term);
+        let covered = self.log.is_covered_by(last_index, last_term) || seeded::is(Bug::IgnoreCompleteness);
+        let granted = self.may_vote_for(from) && covered;
         if granted {
             self.set_hard_state(self.term, Some(from));
             self.election_elapsed = 0;

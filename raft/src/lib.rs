@@ -87,6 +87,9 @@ mod outbox;
 
 mod status;
 
+// Mistakes that the simulator must find.
+pub mod seeded;
+
 pub use crate::confchange::{ConfChange, ConfChangeOp, ConfChangeRefusal, MalformedConfChange};
 pub use crate::config::{Config, ConfigError};
 pub use crate::election::TransferError;

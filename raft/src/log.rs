@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::seeded::{self, Bug};
 use crate::types::{Entry, EntryKind, LogIndex, LogPosition, Term};
 
 /// The log of one member.
@@ -208,10 +209,11 @@ impl RaftLog {
 
     /// The next committed entries to apply, in order, each handed out once.
     pub(crate) fn next_committed(&mut self, bytes_max: u64) -> Option<Vec<Entry>> {
-        if self.applying >= self.commit || self.is_installing() {
+        let upto = if seeded::is(Bug::ApplyUncommitted) { self.stable } else { self.commit };
+        if self.applying >= upto || self.is_installing() {
             return None;
         }
-        let batch = self.batch(self.applying.next(), self.commit, bytes_max);
+        let batch = self.batch(self.applying.next(), upto, bytes_max);
         let last = batch.last().expect("committed entries are kept until applied").index;
         assert_eq!(batch[0].index, self.applying.next(), "entries to apply must be consecutive");
         self.applying = last;

@@ -13,6 +13,7 @@ use crate::confchange::{ConfChange, ConfChangeRefusal};
 use crate::log::entry_bytes;
 use crate::message::Payload;
 use crate::raft::Raft;
+use crate::seeded::{self, Bug};
 use crate::types::{EntryKind, LogIndex, MemberId, Term};
 
 /// Where proposals went in the log. They may still be lost: only their application proves them.
@@ -93,7 +94,7 @@ impl Forwards {
     /// Whether `number` is news from `from`.
     fn take(&mut self, from: MemberId, number: u64) -> bool {
         let taken = self.taken.entry(from).or_default();
-        let news = number > *taken;
+        let news = number > *taken || seeded::is(Bug::TakeForwardsAgain);
         *taken = number.max(*taken);
         news
     }

@@ -3,6 +3,7 @@
 //! Membership changes one member at a time, so consecutive configurations always overlap and no joint quorum
 //! is needed (thesis §4.1). Counterpart of etcd raft's `quorum/majority.go`.
 
+use crate::seeded::{self, Bug};
 use crate::types::MemberId;
 
 /// State of an election.
@@ -30,7 +31,8 @@ pub(crate) fn reached<T: Ord + Copy + Default>(
         _ => {
             let mut values: Vec<T> = voters.iter().map(|&id| value_of(id)).collect();
             values.sort_unstable();
-            values[voters.len() - majority(voters.len())]
+            let missing = usize::from(seeded::is(Bug::CountMinority));
+            values[voters.len() - majority(voters.len()) + missing]
         }
     }
 }

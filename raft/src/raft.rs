@@ -24,6 +24,7 @@ use crate::propose::Forwards;
 use crate::random::Pcg;
 use crate::read_index::{ReadRounds, ReadState};
 use crate::restore::{BOOTSTRAP_TERM, Promise, RestoreError, Restored, founding_changes};
+use crate::seeded::{self, Bug};
 use crate::types::{ConfState, Entry, EntryKind, HardState, LogIndex, LogPosition, MemberId, Term};
 
 /// One member's consensus state.
@@ -104,7 +105,7 @@ impl Raft {
         let mut raft = Self {
             random: Pcg::new(config.seed, config.id.0),
             term: hard_state.term,
-            vote: hard_state.vote,
+            vote: hard_state.vote.filter(|_| !seeded::is(Bug::ForgetVote)),
             role: Role::Follower,
             leader: None,
             log: RaftLog::new((boundary_index, boundary_term), entries, commit, applied),
@@ -331,11 +332,22 @@ impl Raft {
     }
 
     pub(crate) fn send_after(&mut self, position: LogPosition, message: Message) {
-        if position <= self.outbox.durable() {
+        if position <= self.outbox.durable() || self.is_hasty(&message) {
             self.outbox.send(message);
         } else {
             self.outbox.hold(position, message);
         }
+    }
+
+    /// Whether a seeded mistake lets it leave before what it rests on is durable.
+    fn is_hasty(&self, message: &Message) -> bool {
+        let bug = match message.payload {
+            Payload::VoteReply { .. } => Bug::VoteBeforeDurable,
+            Payload::Vote { .. } => Bug::AskBeforeDurable,
+            Payload::AppendReply { .. } => Bug::AckUnwritten,
+            _ => return false,
+        };
+        seeded::is(bug) && message.to != self.config.id
     }
 
     pub(crate) fn message(&self, to: MemberId, payload: Payload) -> Message {

@@ -17,6 +17,7 @@ use std::fmt;
 use crate::message::Payload;
 use crate::quorum;
 use crate::raft::{Raft, Role};
+use crate::seeded::{self, Bug};
 use crate::types::{LogIndex, MemberId, ReadRound};
 
 /// A confirmation: every read that was given `round` *or an earlier one* may be served once `index` is
@@ -77,12 +78,13 @@ impl ReadRounds {
     /// Rounds of a member that was started `starts` times before.
     pub(crate) fn new(starts: u64) -> Self {
         // Not zero: a recovering member echoes that, and nobody else may.
+        let starts = if seeded::is(Bug::RoundsBeginAnew) { 0 } else { starts };
         Self { closed: ReadRound((starts << ROUNDS_PER_START_LOG2) + 1), ..Self::default() }
     }
 
     fn join(&mut self) -> ReadRound {
         self.open.local = true;
-        self.closed.next()
+        if seeded::is(Bug::JoinAskedRound) { self.closed } else { self.closed.next() }
     }
 
     fn is_wanted(&self) -> bool {
@@ -169,7 +171,7 @@ impl Raft {
 
     /// Closes the open round so that the messages about to be made carry it.
     pub(crate) fn close_round(&mut self) {
-        if self.has_committed_in_term() {
+        if self.has_committed_in_term() || seeded::is(Bug::ReadBeforeOwnCommit) {
             self.reads.close(self.log.commit());
         }
     }
@@ -189,7 +191,7 @@ impl Raft {
         }
         let own = self.reads.closed;
         let echoed = quorum::reached(&self.conf.voters, |id| {
-            if id == self.config.id {
+            if id == self.config.id || seeded::is(Bug::ReadWithoutRound) {
                 own
             } else {
                 self.peers.get(&id).map_or(ReadRound(0), |p| p.round_acked)

@@ -9,6 +9,7 @@ use crate::message::{AppendOutcome, Payload};
 use crate::progress::{Progress, ProgressState};
 use crate::quorum;
 use crate::raft::Raft;
+use crate::seeded::{self, Bug};
 use crate::types::{Entry, LogIndex, MemberId, ReadRound, SnapshotMeta, Term};
 
 impl Raft {
@@ -102,7 +103,9 @@ impl Raft {
     pub(crate) fn send_heartbeat(&mut self, to: MemberId) {
         let round = self.reads.closed();
         let Some(progress) = self.peers.get_mut(&to) else { return };
-        let commit = self.log.commit().min(progress.match_index);
+        let bound =
+            if seeded::is(Bug::HeartbeatCommitsAll) { self.log.commit() } else { progress.match_index };
+        let commit = self.log.commit().min(bound);
         progress.on_told(commit, round);
         self.send(to, Payload::Heartbeat { commit, round });
     }
@@ -120,7 +123,8 @@ impl Raft {
             self.reply_append(from, AppendOutcome::Matched { index: self.log.commit() }, round);
             return;
         }
-        if !self.log.matches(prev_index, prev_term) {
+        let skips = seeded::is(Bug::SkipConsistencyCheck) && prev_index <= self.log.last_index();
+        if !self.log.matches(prev_index, prev_term) && !skips {
             let start = prev_index.min(self.log.last_index());
             let (hint_index, hint_term) = self.log.find_conflict_by_term(start, prev_term);
             let hint_term = hint_term.unwrap_or_default();
@@ -129,6 +133,9 @@ impl Raft {
         }
         let last_new = LogIndex(prev_index.0 + entries.len() as u64);
         self.store(entries);
+        if seeded::is(Bug::TruncateRepeated) && last_new < self.log.last_index() && !self.is_leader() {
+            self.drop_from(last_new.next());
+        }
         self.commit_to(leader_commit.min(last_new));
         self.leave_recovery(last_new, leader_commit);
         self.reply_append(from, AppendOutcome::Matched { index: last_new }, round);
@@ -139,18 +146,27 @@ impl Raft {
     fn store(&mut self, mut entries: Vec<Entry>) {
         let Some(at) = self.log.find_conflict(&entries) else { return };
         assert!(!self.is_leader(), "a leader's log is changed by nobody else, in term {}", self.term);
-        let fresh = entries.split_off(at);
-        let first = fresh[0].index;
-        let position = self.outbox.open();
-        if first <= self.log.last_index() {
-            self.log.truncate(first);
-            self.outbox.truncate(first);
+        let mut fresh = entries.split_off(at);
+        if seeded::is(Bug::KeepConflict) {
+            fresh.retain(|entry| entry.index > self.log.last_index());
         }
+        let Some(first) = fresh.first().map(|entry| entry.index) else { return };
+        if first <= self.log.last_index() {
+            self.drop_from(first);
+        }
+        let position = self.outbox.open();
         for entry in &fresh {
             self.log.push(entry.term, entry.kind, entry.data.clone());
         }
         self.outbox.entries().extend(fresh);
         self.log.written_at(position);
+    }
+
+    /// Drops `from` and everything after it, here and on disk.
+    fn drop_from(&mut self, from: LogIndex) {
+        self.outbox.open();
+        self.log.truncate(from);
+        self.outbox.truncate(from);
     }
 
     pub(crate) fn reply_append(&mut self, to: MemberId, outcome: AppendOutcome, round: ReadRound) {
@@ -285,12 +301,13 @@ impl Raft {
         let own = self.config.id;
         let held = quorum::reached(&self.conf.voters, |id| {
             if id == own {
-                self.log.stable()
+                if seeded::is(Bug::CountUnwritten) { self.log.last_index() } else { self.log.stable() }
             } else {
                 self.peers.get(&id).map_or(LogIndex(0), Progress::counted)
             }
         });
-        if held <= self.log.commit() || !self.log.matches(held, self.term) {
+        let own_term = self.log.matches(held, self.term) || seeded::is(Bug::CommitOlderTerm);
+        if held <= self.log.commit() || !own_term {
             return false;
         }
         let first_of_term = !self.has_committed_in_term();

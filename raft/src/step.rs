@@ -9,6 +9,7 @@ use std::fmt;
 use crate::confchange::ConfChange;
 use crate::message::{AppendOutcome, Message, Payload};
 use crate::raft::Raft;
+use crate::seeded::{self, Bug};
 use crate::types::{Entry, EntryKind, LogIndex, MemberId, NUMBER_MAX, SnapshotMeta, Term};
 
 /// Why a message was not accepted: the sender's fault, or the network's. The state is as before.
@@ -75,6 +76,7 @@ impl Raft {
             Payload::Vote { transfer: false, .. } | Payload::PreVote { .. } if self.is_loyal() => {
                 return false;
             }
+            Payload::PreVote { .. } if seeded::is(Bug::PreVoteRaisesTerm) => {}
             // Neither asking nor being told "you may" moves anybody to the term asked about.
             Payload::PreVote { .. } | Payload::PreVoteReply { granted: true, .. } => return true,
             _ => {}

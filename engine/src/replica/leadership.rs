@@ -6,6 +6,7 @@ use raft::MemberId;
 
 use super::{Config, Replica};
 use crate::error::ApiError;
+use crate::seeded::{self, Bug};
 
 /// The leader as this member last heard.
 #[derive(Debug, Default)]
@@ -45,7 +46,7 @@ impl Replica {
         let leads = self.raft.is_leader() && self.applies.published().term == self.raft.term().0;
         match (leads, self.lessor.is_primary()) {
             (true, false) => self.become_primary(now),
-            (false, true) => {
+            (false, true) if !seeded::is(Bug::ExpireUnled) => {
                 self.lessor.demote();
                 self.withdraw_revocations();
             }

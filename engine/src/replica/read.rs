@@ -131,6 +131,9 @@ impl Replica {
             self.events.push_back(Event::Refused { call, error: ApiError::Stopped });
             return ReadStart::Waiting;
         }
+        if seeded::is(Bug::ReadAtFollower) && !self.raft.is_leader() {
+            return ReadStart::Ready;
+        }
         let deadline = now + self.config.request_timeout;
         let round = match self.raft.read_index() {
             Ok(round) => round,

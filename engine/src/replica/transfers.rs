@@ -14,7 +14,9 @@ use crate::map::MapError;
 use crate::map::page::WritePages;
 use crate::mvcc::Cold;
 use crate::mvcc::history::record::ALIGN;
+use crate::mvcc::index::table::Table;
 use crate::mvcc::store::Store;
+use crate::seeded::{self, Bug};
 use crate::transfer::piece::TABLES;
 use crate::transfer::spool::{Spool, Stage};
 use crate::transfer::{Head, Piece};
@@ -89,6 +91,9 @@ impl Transfers {
 
     /// The oldest revision from which on a transfer under way has everything.
     pub fn oldest(&self) -> Option<Revision> {
+        if seeded::is(Bug::IgnoreTransfers) {
+            return None;
+        }
         self.sending.values().map(|sending| sending.head.floor).min()
     }
 
@@ -211,7 +216,8 @@ impl Replica {
     fn pin_head(&self) -> Result<Head, Cold> {
         let view = self.store.view();
         let mut rows = Vec::new();
-        for table in TABLES {
+        let left_out = |table: &Table| seeded::is(Bug::TransferWithoutLeases) && *table == Table::Lease;
+        for table in TABLES.into_iter().filter(|table| !left_out(table)) {
             let mut found = view.index.rows(table, &[]);
             loop {
                 match found.next() {
@@ -221,8 +227,12 @@ impl Replica {
                 }
             }
         }
+        let mut applied = self.applies.published();
+        if seeded::is(Bug::TransferClaimsMore) {
+            applied.index += 1;
+        }
         Ok(Head {
-            applied: self.applies.published(),
+            applied,
             state: self.store.published().1,
             floor: self.floor(),
             last_seq: view.now()?.last,
@@ -404,7 +414,7 @@ fn next_piece<W: WritePages>(sending: &mut Sending, store: &Store<W>) -> Result<
             if bytes.len() >= PIECE_BYTES {
                 return Ok(false);
             }
-            if store.is_alive(&record, floor, floor_last)? {
+            if store.is_alive(&record, floor, floor_last)? || seeded::is(Bug::TransferDead) {
                 bytes.extend_from_slice(record.bytes());
                 bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
             }

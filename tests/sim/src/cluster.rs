@@ -27,7 +27,7 @@ const CALLS_MAX: u64 = 150;
 /// A run of this seed, not begun.
 pub fn world(seed: u64) -> World {
     let mut pcg = Pcg::new(seed ^ 0xc105);
-    let settings = Settings::new(&mut pcg);
+    let settings = Settings::of_group(&mut pcg);
     let members = if pcg.one_in(3) { 5 } else { 3 };
     let nodes = (0..members).map(|_| (MemDisk::new(), Clock::any(&mut pcg))).collect();
     let mut judge = Judge::default();
@@ -42,7 +42,7 @@ pub fn world(seed: u64) -> World {
 pub fn run(seed: u64) -> Result<Passed, String> {
     let mut world = world(seed);
     Outcome::of_sound(|| run_in(&mut world)).into_result()?;
-    Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally })
+    Ok(Passed::of(&world))
 }
 
 /// The run of [`run`], in a world that the caller keeps.

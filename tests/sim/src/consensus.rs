@@ -1,10 +1,10 @@
 //! What consensus must never do, looked at after every event, from outside: `study/raft.md`'s invariants as far as
 //! terms, indexes and messages show them. That equal entries had equal effects is for the dumps to show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::replica::peer::Message;
-use raft::{AppendOutcome, ConfState, LogIndex, MemberId, Payload, Raft, Term};
+use raft::{AppendOutcome, ConfState, LogIndex, MemberId, Payload, Raft, Role, Term};
 
 use crate::call::MEMBER;
 
@@ -26,6 +26,8 @@ struct Known {
 pub struct Consensus {
     nodes: BTreeMap<usize, Known>,
     leaders: BTreeMap<Term, usize>,
+    /// Terms in which somebody stood for election.
+    begun: BTreeSet<Term>,
     /// Terms of committed entries, from index 1 on; 0 for one that nobody could show any more.
     committed: Vec<Term>,
     /// Entries up to this one are the founders'.
@@ -102,8 +104,9 @@ impl Consensus {
         }
     }
 
-    /// After each event at a node.
-    pub fn check(&mut self, node: usize, raft: &Raft) -> Result<(), String> {
+    /// After each event at a node. Its configuration before the event if it leads and has committed something: see
+    /// [`holds`].
+    pub fn check(&mut self, node: usize, raft: &Raft) -> Result<Option<ConfState>, String> {
         let known = self.nodes.entry(node).or_default();
         let now = (raft.term(), raft.commit_index(), raft.applied_index());
         if now.0 < known.term || now.1 < known.commit || now.2 < known.applied {
@@ -119,13 +122,34 @@ impl Consensus {
         }
         let begins = raft.is_leader() && !known.leads;
         let before = known.conf.clone();
-        let commits = raft.is_leader() && now.1 > known.commit;
         known.conf.clone_from(raft.conf_state());
+        let commits = raft.is_leader() && known.leads && now.0 == known.term && now.1 > known.commit;
+        if commits && raft.term_at(now.1) != Some(now.0) {
+            return Err(format!(
+                "node {node} leads term {} and commits {}, not of its own term",
+                now.0, now.1
+            ));
+        }
+        if matches!(raft.role(), Role::Candidate | Role::Leader) {
+            self.begun.insert(now.0);
+        } else if now.0 > known.term && !self.begun.contains(&now.0) {
+            return Err(format!("node {node} moves to term {}, and nobody stands for election in it", now.0));
+        }
+        if let Some((term, index)) = self.acked.get(&node)
+            && *term == now.0
+            && raft.last_index() < *index
+            && !raft.is_recovering()
+        {
+            return Err(format!(
+                "node {node} acknowledged {index} in term {term} and has entries up to {}",
+                raft.last_index()
+            ));
+        }
         let unchanged = (known.term, known.commit) == (now.0, now.1) && !begins;
         (known.term, known.commit, known.applied) = now;
         known.leads = raft.is_leader();
         if unchanged {
-            return Ok(());
+            return Ok(None);
         }
         if begins {
             self.begins(node, raft)?;
@@ -135,14 +159,15 @@ impl Consensus {
             };
             quorum("elected", node, &[&before, raft.conf_state()], |voter| voter == node || voted(voter))?;
         }
-        if commits && raft.term_at(now.1) == Some(raft.term()) {
+        if commits {
             let stable = raft.status().stable_index;
             quorum("committed", node, &[&before, raft.conf_state()], |voter| {
                 let counted = self.counted.get(&(voter, raft.term()));
                 if voter == node { stable >= now.1 } else { counted.is_some_and(|index| *index >= now.1) }
             })?;
         }
-        self.committed(node, raft)
+        self.committed(node, raft)?;
+        Ok(commits.then_some(before))
     }
 
     /// The newest configuration that is in force at a node, and the entry that made it. Errors: others have another one
@@ -239,4 +264,14 @@ fn quorum(
         Some(_) => Ok(()),
         None => Err(format!("node {node} {what} without a majority of {configurations:?}")),
     }
+}
+
+/// Whether a member has the last entry that a leader has committed, durably. A majority must: what they have acknowledged
+/// they keep. One that is about to put a state in the place of its own is believed.
+pub fn holds(member: &Raft, leader: &Raft) -> bool {
+    let index = leader.commit_index();
+    if member.first_index() > index || member.first_index().prev() > member.applied_index() {
+        return true;
+    }
+    member.term_at(index) == leader.term_at(index) && member.status().stable_index >= index
 }

@@ -70,6 +70,8 @@ pub struct Tally {
     pub installed: u64,
     /// Changes of members that were made, and that were refused.
     pub changes: (u64, u64),
+    /// Leases that ran out under another leader than the one that gave them their time.
+    pub inherited: u64,
 }
 
 /// The judge of one run.
@@ -88,6 +90,8 @@ pub struct Judge {
     lease_calls: Vec<Call>,
     /// When each revision was first seen.
     seen_at: BTreeMap<i64, Duration>,
+    /// When leaders were elected.
+    elections: Vec<Duration>,
     /// The simulated time.
     pub now: Duration,
     /// There are several members, each with its own clock.
@@ -127,6 +131,11 @@ impl Judge {
         self.seen_at.extend((last + 1..=revision).map(|revision| (revision, self.now)));
     }
 
+    /// There is a new leader.
+    pub fn elected(&mut self) {
+        self.elections.push(self.now);
+    }
+
     /// The process is gone: what has no answer never gets one. Of a single member it takes effect before whatever
     /// follows or not at all; in a group others may have it, and bring it about later.
     pub fn crash(&mut self, node: usize) {
@@ -162,8 +171,9 @@ impl Judge {
     /// Compares all calls since the last dump with what is stored now. No call may be open.
     pub fn settle(&mut self, dump: &Dump) -> Result<(), String> {
         self.compare_known(dump)?;
-        let seen = Seen::of(&self.calls, self.model.revision());
+        let base = self.model.revision();
         let claims = self.claim(dump)?;
+        let seen = Seen::of(&self.calls, &claims, base);
         self.check_unchanging(dump, &claims, &seen)?;
         self.check_renewals()?;
         self.check_time(&claims, &seen)?;
@@ -228,6 +238,7 @@ impl Judge {
                 None => self.behind(revision, stored, &claims),
             };
             let Ok(claimed) = claimed? else {
+                self.tally.inherited += u64::from(self.is_inherited(revision, stored));
                 self.model.push(stored.to_vec());
                 continue;
             };
@@ -298,6 +309,12 @@ impl Judge {
         let told = claims.range(revision + 1..).map(|(_, nth)| self.calls[*nth].ended).min();
         let asked = claims.range(..revision).map(|(_, nth)| self.calls[*nth].begun).max();
         let seen_at = self.seen_at.get(&revision).copied().unwrap_or(self.now);
+        // Nor is one behind it that a crash had ended before somebody asked who did not see it.
+        let unseen = |ended: Moment| {
+            let later =
+                self.calls.iter().filter(|call| call.begun > ended && !call.request.is_serializable());
+            later.filter_map(|call| call.reply.as_ref()?.revision()).any(|saw| saw < revision)
+        };
         let fits = |(nth, call): &(usize, &Call)| {
             is_open(call)
                 && call.begun_at <= seen_at
@@ -307,6 +324,7 @@ impl Judge {
                 && !claims.values().any(|claimed| claimed == nth)
                 && !stored.is_empty()
                 && self.compactions(call).any(|compacted| writes(call, compacted))
+                && !unseen(call.ended)
         };
         // A revocation that was answered found its lease, so none before it had been carried out. Deletes may look alike:
         // the one that was cut off first goes first.
@@ -448,6 +466,17 @@ impl Judge {
         }
     }
 
+    /// Whether there was an election between the last promise of time for the lease that ran out and its end.
+    fn is_inherited(&self, revision: i64, stored: &[Change]) -> bool {
+        let before = stored.first().and_then(|first| self.model.get(&first.key, revision - 1));
+        let lease = before.map(|kv| kv.lease);
+        let about = self.lease_calls.iter().chain(&self.calls).filter(|call| call.request.lease() == lease);
+        let at = self.seen_at.get(&revision).copied().unwrap_or(self.now);
+        let given = about.filter(|call| self.lease_until(call).is_some()).map(|call| call.ended_at);
+        let given = given.filter(|given| *given < at).max();
+        given.is_some_and(|given| self.elections.iter().any(|election| (given..at).contains(election)))
+    }
+
     /// Renewals tell of leases that may exist, and of none only if there may be none.
     fn check_renewals(&self) -> Result<(), String> {
         for call in &self.calls {
@@ -527,9 +556,9 @@ impl Judge {
                     call.request
                 ));
             }
-            if let Some(&behind) = claims.get(&revision)
-                && self.calls[behind].begun > call.ended
-            {
+            // Nor any of the revisions before it.
+            let written = claims.range(..=revision).map(|(_, nth)| self.calls[*nth].begun).max();
+            if written.is_some_and(|begun| begun > call.ended) {
                 return Err(format!("{:?} saw revision {revision} before it was written", call.request));
             }
         }
@@ -589,7 +618,7 @@ impl Judge {
     }
 }
 
-/// Highest revision that clients were told of, over time.
+/// Highest revision that clients were told of, or that a crash left behind, over time.
 struct Seen {
     base: i64,
     /// By end of a call, the highest so far.
@@ -597,9 +626,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(calls: &[Call], base: i64) -> Seen {
+    fn of(calls: &[Call], claims: &BTreeMap<i64, usize>, base: i64) -> Seen {
         let told = calls.iter().filter_map(|call| Some((call.ended, call.reply.as_ref()?.revision()?)));
-        let mut ended: Vec<(Moment, i64)> = told.collect();
+        let left = claims.iter().map(|(revision, nth)| (calls[*nth].ended, *revision));
+        let mut ended: Vec<(Moment, i64)> = told.chain(left).collect();
         ended.sort_unstable();
         let mut highest = base;
         for (_, revision) in &mut ended {
@@ -725,6 +755,13 @@ mod tests {
         check(&[first(), (get("a"), Some(found(3, &[])))], stored(&[("a", "1")]), "saw revision 3");
         let early = (get("a"), Some(found(2, &[kv("a", "1", 2)])));
         check(&[early, first()], stored(&[("a", "1")]), "before it was written");
+        let behind = (get("a"), Some(found(3, &[kv("a", "2", 3)])));
+        let open = (put("a", "2"), None);
+        check(
+            &[open, behind, (put("b", "1"), None)],
+            stored(&[("b", "1"), ("a", "2")]),
+            "before it was written",
+        );
         let late = [(put("a", "1"), Some(done(3))), (put("b", "2"), Some(done(2)))];
         check(&late, stored(&[("b", "2"), ("a", "1")]), "was begun after");
         check(&[first()], Dump { compacted: 2, ..stored(&[("a", "1")]) }, "compaction revision");

@@ -33,6 +33,12 @@ pub mod network;
 // What consensus must never do.
 pub mod consensus;
 
+// Whether members stay true to a leader they hear.
+pub mod loyalty;
+
+// What a run of many seeds must have come across.
+pub mod goals;
+
 // Machines, processes, clients.
 pub mod world;
 

@@ -1,12 +1,12 @@
 //! The simulator's command line; `cargo xtask sim` runs it.
 
-use std::fmt::Debug;
 use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use sim::cluster;
 use sim::faults;
+use sim::goals::Goals;
 use sim::outcome::{Outcome, Row};
 use sim::seeds::{self, Passed};
 use sim::trace::brief;
@@ -20,11 +20,14 @@ usage: cargo xtask sim [OPTION]
   --cluster A..B    the same with several members
   --cluster N       one such seed, with everything that happens in it
   --faults [N]      each kind of fault at the gate's number of places, or at about N
-  --bugs [NAME]     whether the mistakes that can be compiled in are found; needs --features seeded-bugs, which
-                    xtask adds";
+  --bugs [NAME]     whether the mistakes that can be compiled in are found, or one, or those of groups; needs
+                    --features seeded-bugs, which xtask adds";
 
 /// Seeds of a plain run.
 const SEEDS: Range<u64> = 0..200;
+
+/// So many clusters must reach every goal.
+const GOAL_SEEDS: u64 = 500;
 
 /// Failures that are told of each kind.
 const TOLD_MAX: usize = 5;
@@ -86,19 +89,36 @@ fn tell_failure<T>(what: impl std::fmt::Display, outcome: Result<T, String>) -> 
 }
 
 fn run_seeds(seeds: Range<u64>) -> bool {
-    run_each("seed", seeds, seeds::run)
+    run_each("seed", seeds, seeds::run).is_some()
 }
 
+/// A run of many must come across all that is worth it.
 fn run_clusters(seeds: Range<u64>) -> bool {
-    run_each("cluster", seeds, cluster::run)
+    let is_long = seeds.end.saturating_sub(seeds.start) >= GOAL_SEEDS;
+    let Some(goals) = run_each("cluster", seeds, cluster::run) else { return false };
+    println!("sim: came across {goals}");
+    let missed = goals.missed();
+    if !missed.is_empty() {
+        println!("sim: never came across {missed:?}");
+    }
+    missed.is_empty() || !is_long
 }
 
-fn run_each(what: &str, seeds: Range<u64>, run: fn(u64) -> Result<Passed, String>) -> bool {
+/// Runs each twice. What they came across, if none failed.
+fn run_each(what: &str, seeds: Range<u64>, run: fn(u64) -> Result<Passed, String>) -> Option<Goals> {
     let start = Instant::now();
-    let fails = |seed: &u64| !tell_failure(format_args!("{what} {seed}"), seeds::twice(*seed, run));
-    let failed = seeds.clone().filter(fails).count();
+    let (mut goals, mut failed) = (Goals::default(), 0);
+    for seed in seeds.clone() {
+        match seeds::twice(seed, run) {
+            Ok(passed) => goals.add(passed.goals),
+            Err(error) => {
+                println!("{what} {seed}: {}", brief(&error));
+                failed += 1;
+            }
+        }
+    }
     println!("sim: {} {what}s, each twice, {failed} failed, {:.1?}", seeds.count(), start.elapsed());
-    failed == 0
+    (failed == 0).then_some(goals)
 }
 
 fn run_faults(places: Option<u64>) -> bool {
@@ -120,19 +140,27 @@ fn tell_row(row: &Row) -> bool {
 
 #[cfg(feature = "seeded-bugs")]
 fn hunt(name: Option<&str>) -> bool {
-    use engine::seeded::Bug;
-    use sim::bugs::hunt;
+    use sim::bugs::{Mistake, hunt};
 
     // Failures are what is looked for; their messages come back in the table.
     std::panic::set_hook(Box::new(|_| {}));
     println!("| bug | check that failed | in |\n|---|---|---|");
-    let chosen = Bug::ALL.iter().filter(|bug| name.is_none_or(|name| show(bug) == name));
+    let chosen = Mistake::all().into_iter().filter(|mistake| match name {
+        None => true,
+        Some("groups") => mistake.is_of_groups(),
+        Some(name) => mistake.name() == name,
+    });
     let mut all = true;
-    for bug in chosen {
-        match hunt(*bug) {
-            Some(find) => println!("| {} | {} | {} |", show(bug), find.checker(), find.case),
+    for mistake in chosen {
+        match hunt(mistake) {
+            Some(find) => {
+                println!("| {} | {} | {} |", mistake.name(), find.checker(), find.case);
+                if name == Some(mistake.name().as_str()) {
+                    println!("{}", brief(&find.what));
+                }
+            }
             None => {
-                println!("| {} | **not found** | |", show(bug));
+                println!("| {} | **not found** | |", mistake.name());
                 all = false;
             }
         }
@@ -144,9 +172,4 @@ fn hunt(name: Option<&str>) -> bool {
 fn hunt(_: Option<&str>) -> bool {
     eprintln!("sim: built without --features seeded-bugs");
     false
-}
-
-#[cfg_attr(not(feature = "seeded-bugs"), allow(dead_code, reason = "names bugs"))]
-fn show(bug: &impl Debug) -> String {
-    format!("{bug:?}")
 }

@@ -13,8 +13,10 @@ pub struct Weather {
     pub delay_us: u64,
     /// One message in so many is lost; 0 for none.
     pub lost_one_in: u64,
-    /// One in so many arrives twice, the second time up to a second later.
+    /// One in so many arrives twice.
     pub twice_one_in: u64,
+    /// The second time so much later, at most.
+    pub again_us: u64,
     /// One in so many takes a hundred times as long.
     pub late_one_in: u64,
     /// As in a stream, none overtakes another.
@@ -29,6 +31,7 @@ impl Weather {
             delay_us: [20, 300, 5_000][pcg.below(3) as usize],
             lost_one_in: rarely(pcg, 5),
             twice_one_in: rarely(pcg, 5),
+            again_us: [1_000_000, 8_000_000][pcg.below(2) as usize],
             late_one_in: rarely(pcg, 20),
             in_order: pcg.one_in(3),
         }
@@ -64,7 +67,7 @@ impl Network {
         to: usize,
         message: Message,
     ) -> Vec<(u64, Duration)> {
-        let Weather { delay_us, lost_one_in, twice_one_in, late_one_in, in_order } = self.weather;
+        let Weather { delay_us, lost_one_in, twice_one_in, again_us, late_one_in, in_order } = self.weather;
         let happens = |pcg: &mut Pcg, one_in: u64| one_in > 0 && pcg.one_in(one_in);
         if self.cuts.contains(&(from, to)) || happens(pcg, lost_one_in) {
             return Vec::new();
@@ -78,7 +81,7 @@ impl Network {
         }
         let mut arrivals = vec![(self.number(to, message.clone()), after)];
         if happens(pcg, twice_one_in) {
-            let again = after + Duration::from_micros(pcg.below(1_000_000));
+            let again = after + Duration::from_micros(pcg.below(again_us));
             arrivals.push((self.number(to, message), again));
         }
         arrivals

@@ -2,6 +2,7 @@
 
 use engine::disk::mem::Fault;
 
+use crate::goals::Goals;
 use crate::judge::Tally;
 use crate::outcome::Outcome;
 use crate::world::{Stop, World};
@@ -13,6 +14,15 @@ pub struct Passed {
     pub trace: u64,
     /// What was judged.
     pub tally: Tally,
+    /// What was come across.
+    pub goals: Goals,
+}
+
+impl Passed {
+    /// A run that came to its end.
+    pub fn of(world: &World) -> Passed {
+        Passed { trace: world.trace.hash(), tally: world.judge.tally, goals: world.goals() }
+    }
 }
 
 /// Lives of a member in one run, at most.
@@ -25,7 +35,7 @@ const CALLS_MAX: u64 = 120;
 pub fn run(seed: u64) -> Result<Passed, String> {
     let mut world = World::new(seed);
     Outcome::of_sound(|| run_in(&mut world)).into_result()?;
-    Ok(Passed { trace: world.trace.hash(), tally: world.judge.tally })
+    Ok(Passed::of(&world))
 }
 
 /// Runs a seed twice: both must be the same to the last event, or no failure could be repeated.

@@ -32,6 +32,9 @@ pub struct Settings {
     history: history::Config,
     apply_slice: Budget,
     reclaim: Pace,
+    append_bytes_max: Option<u64>,
+    inflight_count_max: Option<usize>,
+    kept_entries_max: Option<u64>,
 }
 
 /// Longest request, in bytes.
@@ -62,7 +65,19 @@ impl Settings {
                 bytes_per_second: [1 << 20, 64 << 20][pcg.below(2) as usize],
                 steps: [1, 7, 64][pcg.below(3) as usize],
             },
+            append_bytes_max: None,
+            inflight_count_max: None,
+            kept_entries_max: None,
         }
+    }
+
+    /// The same for a member of several: what it sends the others at once, and what it keeps for them.
+    pub fn of_group(pcg: &mut Pcg) -> Settings {
+        let mut settings = Settings::new(pcg);
+        settings.append_bytes_max = [Some(1), Some(400), None][pcg.below(3) as usize];
+        settings.inflight_count_max = [Some(1), Some(3), None, None][pcg.below(4) as usize];
+        settings.kept_entries_max = [Some(0), Some(20), None][pcg.below(3) as usize];
+        settings
     }
 
     /// Every start makes a checkpoint as soon as it has applied an entry of its own.
@@ -84,6 +99,9 @@ impl Settings {
             ahead_bytes_min: 64 << 10,
             seal_after: self.seal_after,
         };
+        config.raft.append_bytes_max = self.append_bytes_max.unwrap_or(config.raft.append_bytes_max);
+        config.raft.inflight_count_max = self.inflight_count_max.unwrap_or(config.raft.inflight_count_max);
+        config.raft.kept_entries_max = self.kept_entries_max.unwrap_or(config.raft.kept_entries_max);
         config.history = self.history;
         config.apply_slice = self.apply_slice;
         config.reclaim = self.reclaim;

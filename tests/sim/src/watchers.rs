@@ -154,8 +154,9 @@ impl Watcher {
                         continue;
                     }
                     return Err(format!(
-                        "a watcher from {} of {:?} missed {change:?} at revision {revision}",
-                        self.first, self.keys
+                        "a watcher from {} of {:?} missed {change:?} at revision {revision}; it was told {:?}, and \
+                         complete up to {}, and came last when the compaction was {}",
+                        self.first, self.keys, self.told, self.complete, self.compacted
                     ));
                 };
                 self.check_prev(found, model, compacted)?;

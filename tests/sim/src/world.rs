@@ -15,6 +15,9 @@ mod group;
 // Members that come and go.
 pub mod members;
 
+// What is worth having seen.
+mod sights;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::{Duration, Instant};
@@ -32,6 +35,7 @@ use crate::clock::Clock;
 use crate::consensus::Consensus;
 use crate::hashes::Hashes;
 use crate::judge::Judge;
+use crate::loyalty::Loyalty;
 use crate::network::Network;
 use crate::serve::{PROBE, Served, Serving};
 use crate::settings::Settings;
@@ -154,6 +158,8 @@ pub struct World {
     pub consensus: Consensus,
     /// What the members leave of compactions.
     pub hashes: Hashes,
+    loyalty: Loyalty,
+    sights: sights::Sights,
     /// Who watches.
     pub judge: Judge,
     /// What happened.
@@ -205,6 +211,8 @@ impl World {
             network: Network::default(),
             consensus: Consensus::default(),
             hashes: Hashes::default(),
+            loyalty: Loyalty::default(),
+            sights: sights::Sights::default(),
             judge,
             trace: Trace::default(),
             pcg,
@@ -302,6 +310,8 @@ impl World {
         let World { consensus, nodes, at, .. } = self;
         let raft = nodes[*at].member.as_ref().expect("just opened").replica.raft();
         consensus.opened(*at, raft).map_err(Stop::Violation)?;
+        self.loyalty.opened(self.at);
+        self.look_at_opened();
         self.schedule_inside(Duration::ZERO, Inside::Timer);
         self.pump()
     }
@@ -478,6 +488,7 @@ impl World {
             Served::Again => self.schedule_inside(Duration::from_micros(3), Inside::Slice(call)),
             Served::Done(reply) => {
                 self.trace.note(format_args!("{} call {call} {reply:?}\n", self.now.as_micros()));
+                self.look_at_reply(&reply);
                 self.judge.end(call as usize, reply);
                 let clients = &mut self.member().clients;
                 let client = clients.iter().position(|waits| *waits == Some(call as usize));
@@ -526,9 +537,14 @@ impl World {
         self.post()?;
         let World { consensus, hashes, nodes, at, .. } = self;
         let replica = &nodes[*at].member.as_ref().expect("the process runs").replica;
-        consensus.check(*at, replica.raft()).map_err(Stop::Violation)?;
+        let committed = consensus.check(*at, replica.raft()).map_err(Stop::Violation)?;
         consensus.configured(*at, replica.conf_index(), replica.raft()).map_err(Stop::Violation)?;
         hashes.check(*at, replica).map_err(Stop::Violation)?;
+        if let Some(before) = committed {
+            self.check_majority(&before).map_err(Stop::Violation)?;
+        }
+        self.check_loyalty().map_err(Stop::Violation)?;
+        self.look();
         if self.replica().wants_reopening() {
             self.nodes[self.at].disk.kill(&mut self.pcg);
             self.die("is opened again");
@@ -650,6 +666,7 @@ impl World {
 
     fn die(&mut self, how: &str) {
         self.trace.note(format_args!("{} node {} {how}\n", self.now.as_micros(), self.at));
+        self.look_at_death(how == "power cut");
         let member = self.nodes[self.at].member.take();
         self.judge.crash(self.at);
         self.hashes.died(self.at);

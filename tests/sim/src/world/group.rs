@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
+use raft::{ConfState, MemberId};
+
 use super::{Event, Stop, World};
+use crate::consensus::holds;
 use crate::network::Weather;
 
 /// In peace all members agree within this time: some elections, and every deadline of a request.
@@ -13,9 +16,12 @@ impl World {
     pub(super) fn post(&mut self) -> Result<(), Stop> {
         while let Some(message) = self.member().replica.poll_message() {
             self.consensus.sent(self.at, &message).map_err(Stop::Violation)?;
+            self.loyalty.sent(self.at, &message).map_err(Stop::Violation)?;
             self.trace.note(format_args!("{} node {} says {message:?}\n", self.now.as_micros(), self.at));
             let Some(to) = self.nodes.iter().position(|node| node.id == message.to()) else { continue };
-            for (number, after) in self.network.post(&mut self.pcg, self.now, self.at, to, message) {
+            let arrivals = self.network.post(&mut self.pcg, self.now, self.at, to, message.clone());
+            self.look_at_sent(&message, arrivals.is_empty());
+            for (number, after) in arrivals {
                 self.schedule(after, Event::Mail(number));
             }
         }
@@ -28,7 +34,11 @@ impl World {
         if !self.is_running() {
             return false;
         }
-        let now = self.now();
+        self.look_at_heard(&message);
+        let (now, shown) = (self.now(), self.shown());
+        let World { loyalty, nodes, at, .. } = self;
+        let raft = nodes[*at].member.as_ref().expect("it runs").replica.raft();
+        loyalty.heard(*at, shown, &message, raft);
         // What is refused is the network's doing.
         let _ = self.member().replica.step(now, message);
         true
@@ -36,7 +46,44 @@ impl World {
 
     /// The node stands still for so long, as if it were stopped by a signal.
     pub fn pause(&mut self, time: Duration) {
-        self.nodes[self.at].paused_until = self.now + time;
+        let until = self.now + time;
+        self.loyalty.paused(self.at, self.nodes[self.at].clock.show(until));
+        self.nodes[self.at].paused_until = until;
+    }
+
+    /// What the node's own clock shows.
+    fn shown(&self) -> Duration {
+        self.nodes[self.at].clock.show(self.now)
+    }
+
+    /// The node, which leads, has committed something: a majority has it, as far as anybody can see, of the configuration
+    /// it had before or of the one it has now.
+    pub(super) fn check_majority(&self, before: &ConfState) -> Result<(), String> {
+        let leader = self.replica().raft();
+        // What is not running is believed.
+        let has = |node: &&super::Node| {
+            node.member.as_ref().is_none_or(|member| holds(member.replica.raft(), leader))
+        };
+        let is_majority = |conf: &ConfState| {
+            let nodes = self.nodes.iter().filter(|node| conf.is_voter(MemberId(node.id)));
+            nodes.filter(has).count() > conf.voters.len() / 2
+        };
+        if is_majority(before) || is_majority(leader.conf_state()) {
+            return Ok(());
+        }
+        Err(format!(
+            "node {} commits {} in term {}, which no majority of {:?} has",
+            self.at,
+            leader.commit_index(),
+            leader.term(),
+            leader.conf_state()
+        ))
+    }
+
+    pub(super) fn check_loyalty(&mut self) -> Result<(), String> {
+        let shown = self.shown();
+        let World { loyalty, nodes, at, .. } = self;
+        loyalty.check(*at, shown, nodes[*at].member.as_ref().expect("it runs").replica.raft())
     }
 
     /// The node that leads the newest term, if any says so.
