@@ -1,8 +1,4 @@
-//! Mistakes that can be compiled in, to see that the simulator finds them: a harness that finds none of them would find
-//! none of ours.
-//!
-//! Without the feature `seeded-bugs` [`is`] is false at compile time and nothing of this remains in the program. With
-//! it a thread chooses one mistake at a time with `choose`.
+//! Mistakes that can be compiled into the engine, for the simulator to find; see `raft::seeded`.
 
 raft::seeded_bugs! {
     /// Raft hears that an append is durable when it was handed to the log.
@@ -86,18 +82,10 @@ raft::seeded_bugs! {
     ReadAtFollower,
     /// A member that leads no more goes on deciding when leases run out.
     ExpireUnled,
-    /// A revocation of a lease that ran out waits for the next leader.
-    KeepRevocations,
-    /// A leader says that there is no such lease without making sure that it is one.
-    DenyWithoutRound,
     /// A piece of a transfer that comes again is taken again.
     TakePieceTwice,
     /// A transfer claims the entry after the last one it holds.
     TransferClaimsMore,
     /// A transfer leaves the leases out.
     TransferWithoutLeases,
-    /// Reclaim does not wait for transfers.
-    IgnoreTransfers,
-    /// A transfer brings some of the dead records.
-    TransferDead,
 }

@@ -78,7 +78,6 @@ impl ReadRounds {
     /// Rounds of a member that was started `starts` times before.
     pub(crate) fn new(starts: u64) -> Self {
         // Not zero: a recovering member echoes that, and nobody else may.
-        let starts = if seeded::is(Bug::RoundsBeginAnew) { 0 } else { starts };
         Self { closed: ReadRound((starts << ROUNDS_PER_START_LOG2) + 1), ..Self::default() }
     }
 
@@ -171,7 +170,7 @@ impl Raft {
 
     /// Closes the open round so that the messages about to be made carry it.
     pub(crate) fn close_round(&mut self) {
-        if self.has_committed_in_term() || seeded::is(Bug::ReadBeforeOwnCommit) {
+        if self.has_committed_in_term() {
             self.reads.close(self.log.commit());
         }
     }

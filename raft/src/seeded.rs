@@ -80,12 +80,8 @@ seeded_bugs! {
     ApplyUncommitted,
     /// A read joins a round that is under way.
     JoinAskedRound,
-    /// Rounds of reads are numbered anew with every start.
-    RoundsBeginAnew,
     /// The leader confirms reads without asking anybody.
     ReadWithoutRound,
-    /// A leader confirms reads before it knows what its predecessors have committed.
-    ReadBeforeOwnCommit,
     /// Writes passed on are taken as often as their message comes.
     TakeForwardsAgain,
 }

@@ -11,7 +11,6 @@ use crate::lease::lessor::{Later, Lessor, Renewal};
 use crate::lease::record::Lease;
 use crate::request::{LeaseCheckpoint, LeaseGrant, Write};
 use crate::response::Response;
-use crate::seeded::{self, Bug};
 use crate::types::LeaseId;
 
 /// How long a renewal waits for the member to have applied what its predecessors committed.
@@ -49,11 +48,7 @@ impl Replica {
         }
         match self.lessor.renew(now, id) {
             // Nobody else can have granted it.
-            Renewal::Gone
-                if self.raft.conf_state().voters.len() > 1 && !seeded::is(Bug::DenyWithoutRound) =>
-            {
-                Renewal::Later(Later::Confirmed)
-            }
+            Renewal::Gone if self.raft.conf_state().voters.len() > 1 => Renewal::Later(Later::Confirmed),
             renewal => renewal,
         }
     }

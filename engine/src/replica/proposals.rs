@@ -17,7 +17,6 @@ use crate::apply::Answer;
 use crate::command::{self, RequestId};
 use crate::error::ApiError;
 use crate::request::Write;
-use crate::seeded::{self, Bug};
 
 /// Bytes that etcd's internal request adds to the client's message when it decides whether it is too large: header,
 /// request id, and the field the message stands in.
@@ -186,9 +185,6 @@ impl Replica {
 
     /// This member decides no more when leases run out: what it was about to end, the next one may have given more time.
     pub(super) fn withdraw_revocations(&mut self) {
-        if seeded::is(Bug::KeepRevocations) {
-            return;
-        }
         for _ in 0..self.proposals.withdraw(CallId::LESSOR) {
             self.lessor.on_revoke_answered(false);
         }

@@ -91,9 +91,6 @@ impl Transfers {
 
     /// The oldest revision from which on a transfer under way has everything.
     pub fn oldest(&self) -> Option<Revision> {
-        if seeded::is(Bug::IgnoreTransfers) {
-            return None;
-        }
         self.sending.values().map(|sending| sending.head.floor).min()
     }
 
@@ -414,7 +411,7 @@ fn next_piece<W: WritePages>(sending: &mut Sending, store: &Store<W>) -> Result<
             if bytes.len() >= PIECE_BYTES {
                 return Ok(false);
             }
-            if store.is_alive(&record, floor, floor_last)? || seeded::is(Bug::TransferDead) {
+            if store.is_alive(&record, floor, floor_last)? {
                 bytes.extend_from_slice(record.bytes());
                 bytes.resize(bytes.len().next_multiple_of(ALIGN), 0);
             }

@@ -71,6 +71,9 @@ pub fn next<'a, R: ReadPages>(
 }
 
 /// The first version of a key from `at` on: down the chain from its newest, with jumps as far as they lead there.
+///
+/// What a jump leads to may be reclaimed although newer versions are not: a revision that put a key and deleted it, and is
+/// the compaction's own, keeps the deletion alone. Then the way is step by step.
 fn next_of_key<'a, R: ReadPages>(
     view: &View<'a, R>,
     key: &[u8],
@@ -90,18 +93,16 @@ fn next_of_key<'a, R: ReadPages>(
     let Some(mut found) = view.history.record(newest.seq)? else { return Ok(missing) };
     loop {
         budget.spend();
-        let older = match (found.jump(), found.prev()) {
-            (Some(jump), _) if jump >= at => jump,
-            (_, Some(prev)) if prev >= at => prev,
-            _ => break,
+        let mut older = [found.jump(), found.prev()].into_iter().flatten().filter(|older| *older >= at);
+        found = loop {
+            let Some(older) = older.next() else { return Ok(Search::Found(found)) };
+            match view.history.record(older)? {
+                Some(record) => break record,
+                None if gaps == Gaps::Lost => return Ok(Search::Gap),
+                None => {}
+            }
         };
-        match view.history.record(older)? {
-            Some(record) => found = record,
-            None if gaps == Gaps::Lost => return Ok(Search::Gap),
-            None => break,
-        }
     }
-    Ok(Search::Found(found))
 }
 
 fn next_in_range<'a>(

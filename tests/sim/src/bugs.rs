@@ -20,17 +20,13 @@ pub enum Mistake {
 }
 
 /// Mistakes of the engine's that need several members.
-const OF_GROUPS: [Bug; 10] = [
+const OF_GROUPS: [Bug; 6] = [
     Bug::ForgetTruncation,
     Bug::ReadAtFollower,
     Bug::ExpireUnled,
-    Bug::KeepRevocations,
-    Bug::DenyWithoutRound,
     Bug::TakePieceTwice,
     Bug::TransferClaimsMore,
     Bug::TransferWithoutLeases,
-    Bug::IgnoreTransfers,
-    Bug::TransferDead,
 ];
 
 impl Mistake {

@@ -35,14 +35,10 @@ goals! {
     TermLost,
     /// The power fails at a leader, and it comes back.
     LeaderLostPower,
-    /// A leader hears an acknowledgement of an earlier term.
-    OldTermAck,
     /// A member takes the state of a leader for its own.
     TransferInstalled,
     /// A part of such a state is sent again.
     TransferResumed,
-    /// A member dies between taking a state and having it.
-    InstallInterrupted,
     /// A read that got no answer asks for another round.
     ReadAskedAgain,
     /// A write that was passed on is lost on the way.

@@ -67,9 +67,6 @@ impl Sights {
     fn heard(&mut self, node: usize, message: &Message, raft: &Raft) {
         let Message::Raft(message) = message else { return };
         match message.payload {
-            Payload::AppendReply { .. } => {
-                sometimes!(self.goals, OldTermAck, raft.is_leader() && message.term < raft.term());
-            }
             Payload::Propose { number, .. } if raft.is_leader() && message.term == raft.term() => {
                 let is_news = self.forwards.insert((message.term, message.from, number));
                 sometimes!(self.goals, ForwardRepeated, !is_news);
@@ -168,10 +165,7 @@ impl World {
     /// Just before a process dies; `of_power` if by a power cut.
     pub(super) fn look_at_death(&mut self, of_power: bool) {
         let Some(member) = &self.nodes[self.at].member else { return };
-        let raft = member.replica.raft();
-        let begins_behind = raft.first_index().prev() > raft.applied_index();
-        sometimes!(self.sights.goals, InstallInterrupted, begins_behind && !member.replica.wants_reopening());
         let seen = self.sights.nodes.entry(self.at).or_default();
-        seen.lost_leading = of_power && raft.is_leader();
+        seen.lost_leading = of_power && member.replica.raft().is_leader();
     }
 }
