@@ -159,14 +159,20 @@ impl Node {
 
     /// Turns for as long as the process lives.
     pub async fn run_turns(self: Rc<Node>) {
+        let mut more = false;
         loop {
-            self.wake.wait().await;
-            // Whatever is ready now joins this turn's batch.
-            yield_once().await;
-            let now = Instant::now();
-            if let Err(fatal) = self.turn(now) {
-                self.end_with(&fatal);
+            if more {
+                self.runtime.yield_to_io().await;
+            } else {
+                self.wake.wait().await;
+                // Whatever is ready now joins this turn's batch.
+                yield_once().await;
             }
+            let now = Instant::now();
+            more = match self.turn(now) {
+                Ok(more) => more,
+                Err(fatal) => self.end_with(&fatal),
+            };
             self.settle_ended(now);
         }
     }
@@ -193,7 +199,8 @@ impl Node {
         }
     }
 
-    fn turn(self: &Rc<Node>, now: Instant) -> Result<(), Fatal> {
+    /// True if there is more to do at once.
+    fn turn(self: &Rc<Node>, now: Instant) -> Result<bool, Fatal> {
         let mut cores = self.cores.borrow_mut();
         let Cores { replica, front, conns, .. } = &mut *cores;
         front.begin_turn(now);
@@ -227,9 +234,7 @@ impl Node {
                 work => self.start(work),
             }
         }
-        if peeked > 0 || replica.has_more() || front.has_slices() {
-            self.ring();
-        }
+        let more = peeked > 0 || replica.has_more() || front.has_slices();
         while let Some(conn) = front.poll_ended() {
             if let Some(connection) = conns.get(&conn) {
                 self.complain(abuse::MEMORY_FULL_ALL, connection.remote);
@@ -248,10 +253,7 @@ impl Node {
                 connection.flush(self, &mut cores)?;
             }
         }
-        if cores.front.has_dirty() {
-            self.ring();
-        }
-        Ok(())
+        Ok(more || cores.front.has_dirty())
     }
 
     /// Remembers when the connection must hear of time.

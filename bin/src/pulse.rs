@@ -1,9 +1,10 @@
 //! A thread that wakes an executor which sleeps although it has work; for the driver on io_uring alone.
 //!
 //! glommio 0.9 arms its preemption timer, and looks whether it has fired before it runs a task. A thread that loses its
-//! processor in between for longer than the timer, a millisecond, runs nothing; it takes that for having nothing to
-//! run, and waits in `io_uring_enter` until a socket or a disk has something to say: for ever, if the timer of the
-//! clock was among what it did not run, or if it was the first task of all.
+//! processor in between for longer than the timer runs nothing; it takes that for having nothing to run, and waits in
+//! `io_uring_enter` until a socket or a disk has something to say: for ever, if the timer of the clock was among what it
+//! did not run, or if it was the first task of all. The timer is so long (`crate::runtime`) that only a process that was
+//! stopped as a whole, or its machine, comes to that.
 //!
 //! So the clock leaves a beat in an atomic, and a plain thread looks whether it goes on. Where it does not, it sends
 //! this process SIGURG, which nothing else uses and which the kernel gives to the main thread, the executor's: the wait

@@ -68,6 +68,16 @@ impl Runtime {
         }
     }
 
+    /// Lets every other ready task run, and those that sockets, disks and threads have made ready. What has more to do
+    /// than one turn of it goes on by this and not by waking itself: else the executor would look at nothing else until
+    /// all of it is done.
+    pub async fn yield_to_io(self) {
+        match self {
+            Runtime::Ring => ring::yield_to_io().await,
+            Runtime::Portable => portable::yield_to_io().await,
+        }
+    }
+
     /// Does `work`, which may block, on one of [`BACKGROUND_THREADS`]. A panic there is a panic here.
     pub async fn spawn_blocking<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> T {
         match self {

@@ -48,6 +48,11 @@ pub(super) async fn sleep(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
+/// tokio wakes whoever yields after it has looked at the sockets.
+pub(super) async fn yield_to_io() {
+    tokio::task::yield_now().await;
+}
+
 pub(super) async fn spawn_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,

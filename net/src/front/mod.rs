@@ -26,6 +26,9 @@ mod streams;
 // The stream that keeps leases alive.
 mod keep_alive;
 
+// The stream that tells whether the server serves.
+mod health;
+
 // Watch streams.
 mod watch;
 
@@ -38,7 +41,7 @@ pub mod versions;
 // What all connections hold together.
 mod ledger;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -197,6 +200,8 @@ pub struct Front {
     stream_budget: Budget,
     /// Streams that keep leases alive.
     keep_alives: BTreeMap<(u64, u64), KeepAlive>,
+    /// Open calls of `Health/Watch`.
+    health_watches: BTreeSet<(u64, u64)>,
     watches: Watches,
     dirty: Vec<ConnId>,
     /// Reads for others than gRPC clients that may go on now.
@@ -221,6 +226,7 @@ impl Front {
             answers: BTreeMap::new(),
             stream_budget: Budget(0),
             keep_alives: BTreeMap::new(),
+            health_watches: BTreeSet::new(),
             pins: Pins::default(),
             looked_at: None,
             finishing: Vec::new(),
@@ -546,6 +552,7 @@ impl Front {
     /// Begins a graceful end of all connections.
     pub fn shutdown(&mut self, now: Instant) {
         self.stop_watches();
+        self.stop_health_watches();
         for key in self.conns.keys().collect::<Vec<_>>() {
             if let Some(connection) = self.conns.entry(key) {
                 connection.server.shutdown(now);

@@ -37,6 +37,8 @@ pub enum Served {
     Snapshot(Box<Snapshot>),
     /// An error.
     Refused(Refusal),
+    /// The first message of a call that stays open.
+    Open(Vec<u8>),
     /// The answer comes later.
     Later,
 }
@@ -73,6 +75,7 @@ pub fn is_built(method: Method) -> bool {
             | Method::Snapshot
             | Method::HealthCheck
             | Method::HealthList
+            | Method::HealthWatch
     )
 }
 
@@ -190,6 +193,10 @@ impl Front {
             Method::Hash => Served::Message(maintenance::hash(header, store_hash(replica))),
             Method::HealthCheck => health::check(message, true).map_or_else(Served::Refused, Served::Message),
             Method::HealthList => Served::Message(health::list(true)),
+            Method::HealthWatch => match health::HealthWatch::new(message) {
+                Ok(watch) => Served::Open(watch.message(true)),
+                Err(refusal) => refusal.into(),
+            },
             method => unreachable!("{method:?} is not in the route table"),
         })
     }
@@ -358,6 +365,7 @@ impl Front {
             Served::Message(message) => {
                 server.reply_unary(place.call, |out| out.extend_from_slice(&message));
             }
+            Served::Open(message) => self.open_health_watch(place, &message, server),
             Served::Snapshot(snapshot) => {
                 let pin = self.pins.pin(snapshot.pin());
                 self.answers.insert(place.key(), Sending::new(Outgoing::Snapshot(snapshot), pin));

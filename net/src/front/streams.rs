@@ -82,12 +82,14 @@ impl Front {
     /// A call is over before its answer was complete.
     pub(super) fn cancel_call(&mut self, place: Place) {
         self.forget_keep_alive(place);
+        self.forget_health_watch(place);
         self.close_watch(place);
     }
 
     /// A connection is gone, and its calls with it.
     pub(super) fn cancel_calls_of(&mut self, conn: ConnId) {
         self.forget_keep_alives_of(conn);
+        self.forget_health_watches_of(conn);
         self.close_watches_of(conn);
     }
 }

@@ -153,6 +153,29 @@ fn alarms_status_members_and_health() {
     assert_eq!(answer.status, 1);
 }
 
+#[test]
+fn a_watch_of_the_health_hears_once_and_ends_with_the_server() {
+    const WATCH: &str = "/grpc.health.v1.Health/Watch";
+    let mut node = Node::new();
+    let client = node.connect(WINDOW);
+    for (service, status) in [("", 1), ("etcdserverpb.KV", 3)] {
+        let request = health::HealthCheckRequest { service: service.into() };
+        let stream = node.send(client, WATCH, &request);
+        node.settle();
+        let told: Vec<health::HealthCheckResponse> = node.messages(client, stream);
+        assert_eq!(told.iter().map(|told| told.status).collect::<Vec<_>>(), [status]);
+        assert_eq!(node.stream(client, stream).status, None, "it stays open");
+        node.cancel(client, stream);
+    }
+    assert!(node.front.health_watches.is_empty(), "cancelled");
+    node.send(client, WATCH, &health::HealthCheckRequest::default());
+    node.settle();
+    assert_eq!(node.front.health_watches.len(), 1);
+    let now = node.now;
+    node.front.shutdown(now);
+    assert!(node.front.health_watches.is_empty(), "the server ends");
+}
+
 /// Puts `count` keys with values of `len` bytes, many at a time.
 fn fill(node: &mut Node, client: usize, count: usize, len: usize) {
     let value = "v".repeat(len);

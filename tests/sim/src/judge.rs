@@ -64,6 +64,8 @@ pub struct Tally {
     pub reclaimed: u64,
     /// Terms that had a leader.
     pub leaders: u64,
+    /// Hashes of compactions in which two members were found to agree.
+    pub hashes: u64,
     /// States of a leader that a member put in the place of its own.
     pub installed: u64,
     /// Changes of members that were made, and that were refused.

@@ -48,6 +48,9 @@ pub mod model;
 // What HashKV must say.
 pub mod hash;
 
+// What the members say of it, compared.
+pub mod hashes;
+
 // Whether what was answered could be right.
 pub mod judge;
 

@@ -30,6 +30,7 @@ use raft::MemberId;
 use crate::call::MEMBER;
 use crate::clock::Clock;
 use crate::consensus::Consensus;
+use crate::hashes::Hashes;
 use crate::judge::Judge;
 use crate::network::Network;
 use crate::serve::{PROBE, Served, Serving};
@@ -151,6 +152,8 @@ pub struct World {
     pub network: Network,
     /// What consensus must never do.
     pub consensus: Consensus,
+    /// What the members leave of compactions.
+    pub hashes: Hashes,
     /// Who watches.
     pub judge: Judge,
     /// What happened.
@@ -201,6 +204,7 @@ impl World {
             at: 0,
             network: Network::default(),
             consensus: Consensus::default(),
+            hashes: Hashes::default(),
             judge,
             trace: Trace::default(),
             pcg,
@@ -520,10 +524,11 @@ impl World {
         // What events asked for.
         self.start_work()?;
         self.post()?;
-        let World { consensus, nodes, at, .. } = self;
+        let World { consensus, hashes, nodes, at, .. } = self;
         let replica = &nodes[*at].member.as_ref().expect("the process runs").replica;
         consensus.check(*at, replica.raft()).map_err(Stop::Violation)?;
         consensus.configured(*at, replica.conf_index(), replica.raft()).map_err(Stop::Violation)?;
+        hashes.check(*at, replica).map_err(Stop::Violation)?;
         if self.replica().wants_reopening() {
             self.nodes[self.at].disk.kill(&mut self.pcg);
             self.die("is opened again");
@@ -647,6 +652,7 @@ impl World {
         self.trace.note(format_args!("{} node {} {how}\n", self.now.as_micros(), self.at));
         let member = self.nodes[self.at].member.take();
         self.judge.crash(self.at);
+        self.hashes.died(self.at);
         if self.nodes.len() == 1 {
             self.events.clear();
             self.calls_left = 0;

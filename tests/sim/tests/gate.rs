@@ -17,19 +17,20 @@ fn two_hundred_seeds_are_right_and_repeat_exactly() {
 
 #[test]
 fn clusters_agree_whatever_happens() {
-    let (mut leaders, mut installed, mut lost, mut changes) = (0, 0, 0, 0);
+    let (mut leaders, mut installed, mut lost, mut hashes, mut changes) = (0, 0, 0, 0, 0);
     for seed in 0..100 {
         let passed =
             seeds::twice(seed, cluster::run).unwrap_or_else(|error| panic!("cluster {seed}: {error}"));
         leaders += passed.tally.leaders;
         installed += passed.tally.installed;
         lost += passed.tally.lost;
+        hashes += passed.tally.hashes;
         changes += passed.tally.changes.0;
     }
     // Else the trouble was none.
     assert!(
-        leaders > 300 && installed > 20 && lost > 100 && changes > 100,
-        "{leaders} leaders, {installed} installed, {lost} lost, {changes} changes of members"
+        leaders > 300 && installed > 20 && lost > 100 && hashes > 400 && changes > 100,
+        "{leaders} leaders, {installed} installed, {lost} lost, {hashes} hashes, {changes} changes of members"
     );
 }
 

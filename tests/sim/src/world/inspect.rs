@@ -142,7 +142,8 @@ impl World {
         }
     }
 
-    /// Waits until all that compaction made dead is given back, down to the files.
+    /// Waits until all that compaction made dead is given back, down to the files. Meanwhile every client of a watch
+    /// reads: what one that stands still has yet to be told is kept for it.
     pub fn wait_for_reclaim(&mut self) -> Result<(), Stop> {
         self.run_until_quiet()?;
         let until = self.now + RECLAIM_TIME_MAX;
@@ -151,6 +152,7 @@ impl World {
             if compacted.0 <= self.judge.model().revision() && self.replica().is_reclaimed(compacted) {
                 return Ok(());
             }
+            self.drain_watchers()?;
             if self.now > until || !self.step_aside()? {
                 let reclaimed = self.replica().store().reclaimed();
                 return Err(Stop::Violation(format!("reclaim to {compacted} has no end: {reclaimed:?}")));
