@@ -7,6 +7,7 @@ use engine::apply::Answer;
 use engine::disk::Disk;
 use engine::disk::mem::MemDisk;
 use engine::error::ApiError;
+use engine::lease::lessor::{Later, Renewal};
 use engine::map;
 use engine::members::MemberChange;
 use engine::mvcc::index::table::Table;
@@ -324,4 +325,26 @@ fn a_directory_of_the_first_versions_knows_ids_and_learns_the_rest() {
     world.stop().unwrap();
     world.open().unwrap();
     assert_eq!(world.replica().roster(), &known);
+}
+
+#[test]
+fn a_leader_that_stood_still_renews_no_lease_before_it_knows_that_it_leads() {
+    let mut world = cluster::calm(11);
+    world.make_peace().unwrap();
+    world.agree().unwrap();
+    let lease = (0..20).find_map(|_| {
+        world.let_clients(20);
+        world.agree().unwrap();
+        let leader = world.leader().unwrap();
+        world.stand_at(leader);
+        // One that does not run out meanwhile.
+        world.replica().lessor().by_due().into_iter().last()
+    });
+    let lease = lease.expect("clients ask for leases");
+    assert!(matches!(world.renew(lease), Renewal::Renewed(_)));
+    let leader = world.standing_at();
+    world.pause(Duration::from_millis(900));
+    world.wait(Duration::from_millis(800)).unwrap();
+    world.stand_at(leader);
+    assert!(matches!(world.renew(lease), Renewal::Later(Later::Confirmed)));
 }

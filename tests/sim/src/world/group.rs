@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use engine::lease::lessor::Renewal;
+use engine::types::LeaseId;
+
 use super::{Event, Stop, World};
 use crate::network::Weather;
 
@@ -37,6 +40,12 @@ impl World {
     /// The node stands still for so long, as if it were stopped by a signal.
     pub fn pause(&mut self, time: Duration) {
         self.nodes[self.at].paused_until = self.now + time;
+    }
+
+    /// Asks the node for a renewal, before it does anything else.
+    pub fn renew(&mut self, id: LeaseId) -> Renewal {
+        let now = self.now();
+        self.member().replica.lease_renew(now, id)
     }
 
     /// The node that leads the newest term, if any says so.
