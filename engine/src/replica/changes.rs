@@ -2,8 +2,9 @@
 //! they were asked for when they are applied there.
 //!
 //! Like a write a change is proposed once: the leader takes each from another member once, and only those that were sent
-//! in its own term. What got lost is not asked again, and its client hears that the outcome is unknown. The leader lets a change wait until the one before it is applied, as raft demands, and then judges it by
-//! what it hears of the others; what it refuses is answered at once.
+//! in its own term. What got lost is not asked again, and its client hears that the outcome is unknown. The leader lets a
+//! change wait until the one before it is applied, as raft demands, and then judges it by what it hears of the others;
+//! what it refuses is answered at once.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -31,9 +32,6 @@ const WAITING_MAX: usize = 64;
 /// Changes a leader takes from others in one term.
 const TAKEN_MAX: usize = 10_000;
 
-/// How often a member tries to publish itself.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
-
 /// Changes under way, and what is heard of the other members.
 #[derive(Debug, Default)]
 pub struct Changes {
@@ -44,15 +42,7 @@ pub struct Changes {
     /// Leader: what was taken from others in this term. Their numbers are no other request's.
     taken: (Term, BTreeSet<(u64, RequestId)>),
     heard: BTreeMap<u64, Heard>,
-    /// When somebody last said that it leads.
-    led_at: Option<Instant>,
     messages: VecDeque<Message>,
-    /// This member does not belong to the cluster any more.
-    removed: bool,
-    /// When this member tried last to publish itself.
-    published_at: Option<Instant>,
-    /// When it asked last whether it is one.
-    doubted_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -95,11 +85,7 @@ impl Changes {
     }
 
     /// A message of another member came.
-    pub fn hear(&mut self, now: Instant, message: &Message, pause_max: Duration) {
-        let from = message.from();
-        if message.is_from_leader() {
-            self.led_at = Some(now);
-        }
+    pub fn hear(&mut self, now: Instant, from: u64, pause_max: Duration) {
         let heard = self.heard.entry(from).or_insert(Heard { since: now, last: now });
         if now > heard.last + pause_max {
             heard.since = now;
@@ -114,6 +100,17 @@ impl Changes {
             Some(_) => Link::Young,
             None => Link::Down,
         }
+    }
+
+    /// Puts a message behind the others.
+    pub fn send(&mut self, message: Message) {
+        self.messages.push_back(message);
+    }
+
+    /// Whether this member's own name is on its way.
+    pub fn is_publishing(&self) -> bool {
+        let publishes = |asked: &Asked| matches!(asked.proposed.change, MemberChange::Publish { .. });
+        self.asked.values().any(publishes)
     }
 
     /// The request has its answer.
@@ -142,7 +139,7 @@ impl Replica {
         call: CallId,
         change: MemberChange,
     ) -> Result<(), ApiError> {
-        if self.stopping || self.changes.removed {
+        if self.stopping || self.is_removed() {
             return Err(ApiError::Stopped);
         }
         if self.changes.asked.len() >= WAITING_MAX {
@@ -164,12 +161,6 @@ impl Replica {
         self.conf_index
     }
 
-    /// Whether this member was removed from the cluster. It answers clients no more, and others only so that they can go
-    /// on without it; the driver gives it a second for that, as etcd does, and ends it.
-    pub fn is_removed(&self) -> bool {
-        self.changes.removed
-    }
-
     /// Longest pause between two messages of a member that is not down.
     pub(super) fn pause_max(&self) -> Duration {
         self.config.raft.election_ticks * self.config.heartbeat
@@ -185,7 +176,7 @@ impl Replica {
             self.leave_queue();
             self.send_changes();
         }
-        if self.changes.removed {
+        if self.is_removed() {
             self.refuse_everything();
         }
     }
@@ -284,44 +275,6 @@ impl Replica {
         }
     }
 
-    /// A member tells its name and where clients reach it, unless the others know.
-    fn publish_self(&mut self, now: Instant) {
-        let config = &self.config;
-        let is_due = self.changes.published_at.is_none_or(|at| now >= at + RETRY_AFTER);
-        let Some(own) = self.store.roster().get(config.member).filter(|_| is_due) else { return };
-        let is_known = own.name == config.name && own.client_urls == config.client_urls;
-        if is_known || self.raft.leader().is_none() || self.is_publishing() {
-            return;
-        }
-        let (id, name, client_urls) = (config.member, config.name.clone(), config.client_urls.clone());
-        self.changes.published_at = Some(now);
-        // What is refused is tried again.
-        let _ = self.change_member(now, CallId::NOBODY, MemberChange::Publish { id, name, client_urls });
-    }
-
-    fn is_publishing(&self) -> bool {
-        let publishes = |asked: &Asked| matches!(asked.proposed.change, MemberChange::Publish { .. });
-        self.changes.asked.values().any(publishes)
-    }
-
-    /// Whoever does not vote and hears no leader may have been removed without knowing it; a voter asks with every election.
-    pub(super) fn doubt_membership(&mut self, now: Instant) {
-        let own = MemberId(self.config.member);
-        let asks = !self.raft.conf_state().is_voter(own) || self.raft.is_recovering();
-        let patience = 2 * self.pause_max();
-        // From its start on, or the last time it asked.
-        let since = *self.changes.doubted_at.get_or_insert(now);
-        let led_at = self.changes.led_at.unwrap_or(since);
-        if !asks || now < led_at.max(since) + patience || self.changes.removed {
-            return;
-        }
-        self.changes.doubted_at = Some(now);
-        for to in self.raft.conf_state().members().filter(|to| *to != own) {
-            let body = MemberBody::Question;
-            self.changes.messages.push_back(Message::Member { from: own.0, to: to.0, body });
-        }
-    }
-
     /// A message about members arrived.
     pub(super) fn on_member_message(
         &mut self,
@@ -342,7 +295,7 @@ impl Replica {
             }
             // Whoever was removed is told so whatever it says.
             MemberBody::Question => {}
-            MemberBody::Removed => self.changes.removed = true,
+            MemberBody::Removed => self.belonging.on_told_removed(),
         }
         Ok(())
     }
@@ -366,16 +319,6 @@ impl Replica {
         let proposed = Proposed { request: Some(request), ..proposed };
         let deadline = Some(now + self.config.request_timeout);
         self.changes.waiting.push_back(Waiting { from, request, proposed, deadline });
-    }
-
-    /// Whoever is not a member any more is told so; true if the sender is none.
-    pub(super) fn is_from_removed(&mut self, from: u64) -> bool {
-        let removed = self.store.roster().is_removed(from);
-        if removed {
-            let body = MemberBody::Removed;
-            self.changes.messages.push_back(Message::Member { from: self.config.member, to: from, body });
-        }
-        removed
     }
 
     /// Applies a change. For raft it is made once: one behind which another was made in an earlier life is passed over,
@@ -404,19 +347,5 @@ impl Replica {
         }
         let members = self.store.roster().members().cloned().collect();
         Ok(Ok(Response::Members { revision: self.store.revision(), members }))
-    }
-
-    /// Notices, once it is to be seen, that this member does not belong to the cluster any more.
-    pub(super) fn note_removal(&mut self) {
-        self.changes.removed |= self.store.roster().is_removed(self.config.member);
-    }
-
-    /// Whoever waits here waits for nothing.
-    fn refuse_everything(&mut self) {
-        for request in self.proposals.all_waiting() {
-            self.refuse(request, ApiError::Stopped);
-        }
-        self.reads.refuse_all(ApiError::Stopped, &mut self.events);
-        self.renewals.refuse_all(ApiError::Stopped, &mut self.events);
     }
 }

@@ -13,6 +13,9 @@ use crate::request::{LeaseCheckpoint, LeaseGrant, Write};
 use crate::response::Response;
 use crate::types::LeaseId;
 
+/// A member whose tick is late by so many heartbeats stood still.
+const STILL_TICKS: u32 = 2;
+
 /// How long a renewal waits for the member to have applied what its predecessors committed.
 const APPLIED_WAIT: Duration = Duration::from_secs(1);
 
@@ -45,6 +48,11 @@ impl Replica {
     pub fn lease_renew(&mut self, now: Instant, id: LeaseId) -> Renewal {
         if !self.raft.is_leader() {
             return Renewal::Later(Later::Leader);
+        }
+        // Whoever stood still may have a successor by now, who ended the lease (etcd's `ensureLeadership`).
+        let stood_still = now > self.next_tick + STILL_TICKS * self.config.heartbeat;
+        if stood_still && self.raft.conf_state().voters.len() > 1 {
+            return Renewal::Later(Later::Confirmed);
         }
         match self.lessor.renew(now, id) {
             // Nobody else can have granted it.

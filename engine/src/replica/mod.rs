@@ -33,6 +33,9 @@ mod proposals;
 // Changes of members on their way to the log.
 mod changes;
 
+// Whether this member is one.
+mod belonging;
+
 // Who leads, and what that means for those who wait.
 mod leadership;
 
@@ -88,6 +91,7 @@ use crate::seeded::{self, Bug};
 use crate::types::Member;
 use crate::wal::{self, EntryId, WalFailure};
 use applying::ApplyQueue;
+use belonging::Belonging;
 use changes::Changes;
 use checkpoint::Checkpoints;
 use hashing::Hashing;
@@ -299,6 +303,7 @@ pub struct Replica {
     loader: map::Loader,
     proposals: Proposals,
     changes: Changes,
+    belonging: Belonging,
     applies: ApplyQueue,
     reads: Reads,
     leadership: Leadership,

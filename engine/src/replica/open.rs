@@ -13,6 +13,7 @@ use raft::{
 };
 
 use super::applying::ApplyQueue;
+use super::belonging::Belonging;
 use super::changes::Changes;
 use super::checkpoint::Checkpoints;
 use super::hashing::Hashing;
@@ -140,6 +141,7 @@ pub fn open(
         // Ids of this start follow the nonce, so that no entry of an earlier one answers a request of this.
         proposals: Proposals::new(if seeded::is(Bug::ReuseRequestIds) { 0 } else { nonce }),
         changes: Changes::default(),
+        belonging: Belonging::default(),
         applies: ApplyQueue::new(applied),
         reads: Reads::default(),
         leadership: Leadership::default(),

@@ -161,7 +161,8 @@ impl Replica {
         if self.is_from_removed(from) {
             return Ok(());
         }
-        self.changes.hear(now, &message, pause_max);
+        self.changes.hear(now, from, pause_max);
+        self.belonging.hear(now, &message);
         match message {
             Message::Raft(message) => self.raft.step(message),
             Message::Member { from, to, body } => {

@@ -2,19 +2,23 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use engine::disk::FileName;
 use engine::map::layout::Meta;
 use engine::map::page::{PAGE_SIZE, PageNo};
+use engine::members::change::Proposed;
+use engine::members::record::Row;
 use engine::mvcc::index::Root;
 use engine::mvcc::index::entry::KeyEntry;
 use engine::replica::open::open;
 use engine::replica::payload::{Members, Payload};
+use raft::ConfChange;
 
 use crate::input::{Edit, Input};
 use crate::stored;
 
-/// The first byte: 0, the rest is a meta page with a right checksum; 1, a payload, a root, an entry or a configuration;
-/// else edits of the index file by page, with 2 as they are and with 3 with right checksums.
+/// The first byte: 0, the rest is a meta page with a right checksum; 1, a payload, a root, an entry, a configuration, a
+/// member or a change of one; else edits of the index file by page, with 2 as they are and with 3 with right checksums.
 pub fn target(data: &[u8]) {
     let mut input = Input(data);
     match input.byte() % 4 {
@@ -30,6 +34,9 @@ pub fn target(data: &[u8]) {
         1 => {
             let _ = Payload::decode(input.0);
             let _ = Members::decode(input.0);
+            let _ = input.0.split_at_checked(8).map(|(key, value)| Row::parse(key, value));
+            let change = ConfChange::decode(&Bytes::copy_from_slice(input.0));
+            let _ = change.map(|change| Proposed::decode(&change));
             let _ = KeyEntry::decode(input.0);
             let _ = input.0.first_chunk().map(Root::decode);
         }

@@ -29,12 +29,22 @@ pub fn world(seed: u64) -> World {
     let mut pcg = Pcg::new(seed ^ 0xc105);
     let settings = Settings::of_group(&mut pcg);
     let members = if pcg.one_in(3) { 5 } else { 3 };
-    let nodes = (0..members).map(|_| (MemDisk::new(), Clock::any(&mut pcg))).collect();
+    let mut world = group(settings, seed, members, || Clock::any(&mut pcg));
+    changes::settle_whether(&mut world, seed);
+    world
+}
+
+/// Three members whom nothing befalls but what a test does to them, not begun.
+pub fn calm(seed: u64) -> World {
+    group(Settings::new(&mut Pcg::new(seed)), seed, 3, Clock::default)
+}
+
+fn group(settings: Settings, seed: u64, members: u64, mut clock: impl FnMut() -> Clock) -> World {
+    let nodes = (0..members).map(|_| (MemDisk::new(), clock())).collect();
     let mut judge = Judge::default();
     judge.of_group = true;
     let mut world = World::of_nodes(settings, seed, nodes, judge);
     world.consensus.founders = members;
-    changes::settle_whether(&mut world, seed);
     world
 }
 

@@ -55,6 +55,10 @@ impl Loyalty {
     pub fn heard(&mut self, node: usize, now: Duration, message: &Message, raft: &Raft) {
         let ears = self.nodes.entry(node).or_default();
         let Message::Raft(message) = message else { return };
+        // To whoever was removed nobody listens.
+        if !raft.conf_state().members().any(|member| member == message.from) {
+            return;
+        }
         ears.members.insert(message.from, now);
         // A late request of the leader's own, from before it was elected, is no disloyalty.
         let is_loyal = ears.is_loyal(now, raft) && raft.leader() != Some(message.from);

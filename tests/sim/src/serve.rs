@@ -29,6 +29,8 @@ pub struct Serving {
     calls: BTreeMap<u64, Stage>,
     /// [`PROBE`] may go on.
     pub probe_may_go: bool,
+    /// Or it may ask again: a late message made another member the leader.
+    pub probe_refused: bool,
 }
 
 #[derive(Debug)]
@@ -132,6 +134,10 @@ impl Serving {
         match event {
             Event::Go { call: PROBE } => {
                 self.probe_may_go = true;
+                Ok((PROBE.0, Served::Waiting))
+            }
+            Event::Refused { call: PROBE, .. } => {
+                self.probe_refused = true;
                 Ok((PROBE.0, Served::Waiting))
             }
             Event::Answer { call, answer, .. } => match answer {

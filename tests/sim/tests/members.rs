@@ -4,27 +4,26 @@
 use std::time::Duration;
 
 use engine::apply::Answer;
+use engine::disk::Disk;
 use engine::disk::mem::MemDisk;
-use engine::disk::pcg::Pcg;
 use engine::error::ApiError;
+use engine::lease::lessor::{Later, Renewal};
+use engine::map;
 use engine::members::MemberChange;
+use engine::mvcc::index::table::Table;
+use engine::mvcc::index::{self, Index};
+use engine::replica::payload::Payload;
 use engine::response::Response;
 use engine::types::Member;
-use sim::clock::Clock;
-use sim::judge::Judge;
+use sim::cluster;
 use sim::network::Weather;
-use sim::settings::Settings;
 use sim::world::World;
 use sim::world::members::member_of;
 
 /// Three members that have been well for a while.
-fn cluster(seed: u64) -> World {
-    let settings = Settings::new(&mut Pcg::new(seed));
-    let nodes = (0..3).map(|_| (MemDisk::new(), Clock::default())).collect();
-    let mut judge = Judge::default();
-    judge.of_group = true;
-    let mut world = World::of_nodes(settings, seed, nodes, judge);
-    (world.coming.on, world.coming.strict, world.consensus.founders) = (true, true, 3);
+fn well(seed: u64) -> World {
+    let mut world = cluster::calm(seed);
+    (world.coming.on, world.coming.strict) = (true, true);
     world.make_peace().unwrap();
     settle(&mut world);
     world
@@ -79,7 +78,7 @@ fn follower(world: &World) -> usize {
 
 #[test]
 fn founders_publish_their_names() {
-    let mut world = cluster(1);
+    let mut world = well(1);
     for node in 0..3 {
         world.stand_at(node);
         let member = world.replica().roster().get(id(1)).cloned().unwrap();
@@ -93,7 +92,7 @@ fn founders_publish_their_names() {
 
 #[test]
 fn a_learner_joins_and_is_promoted_when_it_is_in_sync() {
-    let mut world = cluster(2);
+    let mut world = well(2);
     let asked = follower(&world);
     let learner = world.add_node();
     let all = ids(ask(&mut world, asked, add(learner, true)));
@@ -109,7 +108,7 @@ fn a_learner_joins_and_is_promoted_when_it_is_in_sync() {
 
 #[test]
 fn a_member_whose_disk_is_lost_is_replaced_under_a_new_id() {
-    let mut world = cluster(3);
+    let mut world = well(3);
     let (asked, leader) = (follower(&world), world.leader().unwrap());
     let lost = (0..3).find(|node| ![asked, leader].contains(node)).unwrap();
     world.take_away(lost);
@@ -131,7 +130,7 @@ fn a_member_whose_disk_is_lost_is_replaced_under_a_new_id() {
 
 #[test]
 fn a_leader_that_is_removed_steps_down_and_refuses_what_comes_after() {
-    let mut world = cluster(4);
+    let mut world = well(4);
     let leader = world.leader().unwrap();
     ask(&mut world, leader, MemberChange::Remove(id(leader))).unwrap();
     assert!(world.replica().is_removed() && !world.replica().raft().is_leader());
@@ -143,7 +142,7 @@ fn a_leader_that_is_removed_steps_down_and_refuses_what_comes_after() {
 
 #[test]
 fn changes_that_mean_nothing_are_refused_in_etcds_words() {
-    let mut world = cluster(5);
+    let mut world = well(5);
     let node = follower(&world);
     let new = world.add_node();
     let unknown = id(40);
@@ -172,7 +171,7 @@ fn changes_that_mean_nothing_are_refused_in_etcds_words() {
 
 #[test]
 fn changes_asked_for_at_once_are_made_one_after_the_other() {
-    let mut world = cluster(6);
+    let mut world = well(6);
     let nodes = [world.add_node(), world.add_node()];
     let numbers: Vec<usize> = (0..3)
         .map(|node| {
@@ -196,7 +195,7 @@ fn changes_asked_for_at_once_are_made_one_after_the_other() {
 
 #[test]
 fn a_learner_that_was_cut_off_hears_that_it_was_removed() {
-    let mut world = cluster(7);
+    let mut world = well(7);
     let asked = follower(&world);
     let learner = world.add_node();
     ask(&mut world, asked, add(learner, true)).unwrap();
@@ -218,7 +217,7 @@ fn a_learner_that_was_cut_off_hears_that_it_was_removed() {
 
 #[test]
 fn a_change_without_a_leader_was_never_proposed_and_one_that_got_lost_may_have_been() {
-    let mut world = cluster(8);
+    let mut world = well(8);
     world.network.weather = Weather::fair();
     let (asked, leader) = (follower(&world), world.leader().unwrap());
     // The message to the leader is lost, and so is whatever it says.
@@ -238,7 +237,7 @@ fn a_change_without_a_leader_was_never_proposed_and_one_that_got_lost_may_have_b
 
 #[test]
 fn a_member_that_does_not_vote_asks_whether_it_is_one_after_a_restart_too() {
-    let mut world = cluster(9);
+    let mut world = well(9);
     let leader = world.leader().unwrap();
     ask(&mut world, leader, MemberChange::Remove(id(leader))).unwrap();
     // What it has applied is not in a checkpoint yet, and that it was committed is not in its log.
@@ -252,7 +251,7 @@ fn a_member_that_does_not_vote_asks_whether_it_is_one_after_a_restart_too() {
 
 #[test]
 fn who_hears_only_others_that_were_removed_asks_still() {
-    let mut world = cluster(10);
+    let mut world = well(10);
     let removed = world.leader().unwrap();
     let new = world.add_node();
     ask(&mut world, removed, add(new, false)).unwrap();
@@ -280,4 +279,72 @@ fn who_hears_only_others_that_were_removed_asks_still() {
     world.wait(Duration::from_secs(10)).unwrap();
     world.stand_at(removed);
     assert!(world.replica().is_removed());
+}
+
+/// Takes the rows of members out of the index, as the first versions never wrote them.
+fn forget_rows(disk: &mut MemDisk, limits: map::Limits) {
+    let opened = map::open(disk, None, limits).unwrap();
+    let mut payload = Payload::decode(&opened.payload).unwrap();
+    let (mut index, mut loader) = (Index::new(opened.writer, payload.root), map::Loader::new());
+    loop {
+        match index.remove_row(Table::Member, &id(0).to_be_bytes()) {
+            Ok(_) => break,
+            Err(index::Error::Miss(page)) => drop(loader.load(index.pages_mut(), disk, page).unwrap()),
+            Err(damaged) => panic!("{damaged}"),
+        }
+    }
+    payload.root = index.root();
+    index.pages_mut().publish(payload.root.page, map::Tag::default());
+    let mut checkpoint = index.pages_mut().begin_checkpoint(&payload.encode());
+    while let Some((token, op)) = checkpoint.poll() {
+        let outcome = disk.run(op);
+        checkpoint.on_completed(token, outcome).unwrap();
+    }
+    checkpoint.settle().unwrap();
+}
+
+#[test]
+fn a_directory_of_the_first_versions_knows_ids_and_learns_the_rest() {
+    let mut world = World::new(3);
+    world.open().unwrap();
+    world.let_clients(20);
+    world.stop().unwrap();
+    let limits = world.settings().replica().map;
+    forget_rows(world.disk_mut(), limits);
+    world.open().unwrap();
+    let blank = Member { id: id(0), ..Member::default() };
+    assert_eq!(world.replica().roster().members().collect::<Vec<_>>(), [&blank]);
+    world.stop().unwrap();
+    // A version that tells its name.
+    world.coming.on = true;
+    world.open().unwrap();
+    let is_named =
+        |world: &World| world.replica().roster().get(id(0)).is_some_and(|own| !own.name.is_empty());
+    world.run_until(is_named).unwrap();
+    let known = world.replica().roster().clone();
+    world.stop().unwrap();
+    world.open().unwrap();
+    assert_eq!(world.replica().roster(), &known);
+}
+
+#[test]
+fn a_leader_that_stood_still_renews_no_lease_before_it_knows_that_it_leads() {
+    let mut world = cluster::calm(11);
+    world.make_peace().unwrap();
+    world.agree().unwrap();
+    let lease = (0..20).find_map(|_| {
+        world.let_clients(20);
+        world.agree().unwrap();
+        let leader = world.leader().unwrap();
+        world.stand_at(leader);
+        // One that does not run out meanwhile.
+        world.replica().lessor().by_due().into_iter().last()
+    });
+    let lease = lease.expect("clients ask for leases");
+    assert!(matches!(world.renew(lease), Renewal::Renewed(_)));
+    let leader = world.standing_at();
+    world.pause(Duration::from_millis(900));
+    world.wait(Duration::from_millis(800)).unwrap();
+    world.stand_at(leader);
+    assert!(matches!(world.renew(lease), Renewal::Later(Later::Confirmed)));
 }

@@ -1,26 +1,17 @@
 //! A member of a group whose log is damaged: it keeps what stands before, counts for nothing, and is repaired by the
 //! leader.
 
-use engine::disk::mem::MemDisk;
-use engine::disk::pcg::Pcg;
 use engine::disk::{Disk, FileName};
-use sim::clock::Clock;
+use sim::cluster;
 use sim::faults::rot;
-use sim::judge::Judge;
-use sim::settings::Settings;
 use sim::world::World;
 
 /// Places that are damaged, each in a run of its own.
 const PLACES: u64 = 60;
 
 /// Three members that were busy for a while, all of whom agree.
-fn cluster(seed: u64) -> World {
-    let settings = Settings::new(&mut Pcg::new(seed));
-    let nodes = (0..3).map(|_| (MemDisk::new(), Clock::default())).collect();
-    let mut judge = Judge::default();
-    judge.of_group = true;
-    let mut world = World::of_nodes(settings, seed, nodes, judge);
-    world.consensus.founders = 3;
+fn busy(seed: u64) -> World {
+    let mut world = cluster::calm(seed);
     world.make_peace().unwrap();
     world.let_clients(80);
     world.agree().unwrap();
@@ -48,7 +39,7 @@ fn a_byte(world: &mut World) -> Option<(FileName, u64)> {
 fn a_follower_whose_log_is_damaged_is_repaired_by_the_leader() {
     let (mut recovering, mut harmless) = (0, 0);
     for seed in 0..PLACES {
-        let mut world = cluster(seed);
+        let mut world = busy(seed);
         let leader = world.leader().unwrap();
         let one = (leader + 1) % 3;
         world.stand_at(one);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use engine::lease::lessor::Renewal;
+use engine::types::LeaseId;
 use raft::{ConfState, MemberId};
 
 use super::{Event, Stop, World};
@@ -84,6 +86,12 @@ impl World {
         let shown = self.shown();
         let World { loyalty, nodes, at, .. } = self;
         loyalty.check(*at, shown, nodes[*at].member.as_ref().expect("it runs").replica.raft())
+    }
+
+    /// Asks the node for a renewal, before it does anything else.
+    pub fn renew(&mut self, id: LeaseId) -> Renewal {
+        let now = self.now();
+        self.member().replica.lease_renew(now, id)
     }
 
     /// The node that leads the newest term, if any says so.

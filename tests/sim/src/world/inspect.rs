@@ -32,12 +32,27 @@ impl World {
 
     fn wait_for_probe(&mut self) -> Result<(), Stop> {
         self.pump()?;
-        while !self.member().serving.probe_may_go {
+        while !self.member().serving.probe_may_go && !self.member().serving.probe_refused {
             if !self.step_aside()? {
                 return Err(Stop::Violation("what was cold never came".into()));
             }
         }
         Ok(())
+    }
+
+    /// Waits until the node may read what is current; false if it must ask again.
+    fn confirm(&mut self) -> Result<bool, Stop> {
+        // Until there is a leader, who waits for a read hears of the new one and no more.
+        while self.replica().raft().leader().is_none() {
+            self.step_aside()?;
+        }
+        let now = self.now();
+        let Member { replica, serving, .. } = self.member();
+        (serving.probe_may_go, serving.probe_refused) = (false, false);
+        if replica.read_index(now, PROBE) == ReadStart::Waiting {
+            self.wait_for_probe()?;
+        }
+        Ok(!self.member().serving.probe_refused)
     }
 
     /// The next event, wherever it is; then back to this node.
@@ -56,15 +71,7 @@ impl World {
 
     /// The same for one member of several. What the first has shown the others must show too, and what happened since.
     pub(super) fn inspect_node(&mut self) -> Result<(), Stop> {
-        // Until there is a leader, who waits for a read hears of the new one and no more.
-        while self.replica().raft().leader().is_none() {
-            self.step_aside()?;
-        }
-        let now = self.now();
-        self.member().serving.probe_may_go = false;
-        if self.member().replica.read_index(now, PROBE) == ReadStart::Waiting {
-            self.wait_for_probe()?;
-        }
+        while !self.confirm()? {}
         let model = self.judge.model().clone();
         let mut reader = Reader::new(&model);
         loop {
