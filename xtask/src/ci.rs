@@ -17,7 +17,7 @@ const DRIVERS: [&str; 2] = ["io_uring", "portable"];
 const SEEDS: &str = "200..1200";
 
 /// Runs of several members, each twice.
-const CLUSTERS: &str = "0..500";
+const CLUSTERS: &str = "0..1000";
 
 /// Runs all steps up to the first that fails.
 pub fn run(args: &[String]) -> bool {

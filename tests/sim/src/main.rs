@@ -27,7 +27,7 @@ usage: cargo xtask sim [OPTION]
 const SEEDS: Range<u64> = 0..200;
 
 /// So many clusters must reach every goal.
-const GOAL_SEEDS: u64 = 500;
+const GOAL_SEEDS: u64 = 1000;
 
 /// Failures that are told of each kind.
 const TOLD_MAX: usize = 5;
