@@ -309,13 +309,13 @@ impl Replica {
             (*of_term, *taken) = (term, BTreeSet::new());
         }
         let request = RequestId(number);
-        let has_room = taken.len() < TAKEN_MAX && self.changes.waiting.len() < WAITING_MAX;
-        if has_room && !taken.insert((from, request)) {
+        if taken.contains(&(from, request)) {
             return;
         }
-        if !has_room {
+        if taken.len() >= TAKEN_MAX || self.changes.waiting.len() >= WAITING_MAX {
             return self.refuse_change(from, request, ApiError::TooManyRequests);
         }
+        taken.insert((from, request));
         let proposed = Proposed { request: Some(request), ..proposed };
         let deadline = Some(now + self.config.request_timeout);
         self.changes.waiting.push_back(Waiting { from, request, proposed, deadline });
