@@ -4,7 +4,7 @@ use super::keys::Keys;
 use super::search::{self, Events, Gaps, Search};
 use super::stream::Item;
 use super::watcher::{Found, State, Watcher};
-use super::{Refusal, StreamId, Watchers};
+use super::{PROGRESS_OF_ALL, Refusal, StreamId, Watchers};
 use crate::map::page::ReadPages;
 use crate::mvcc::Cold;
 use crate::mvcc::view::View;
@@ -44,7 +44,7 @@ pub enum Message {
     },
     /// All events of the watcher up to a revision were told before.
     Progress {
-        /// Its id, or [`super::PROGRESS_OF_ALL`].
+        /// Its id, or [`PROGRESS_OF_ALL`].
         id: i64,
         /// The revision.
         revision: Revision,
@@ -138,6 +138,13 @@ impl Watchers {
                 _ => {}
             }
             let item = self.stream(slot).pop()?;
+            if let Item::Progress { id, .. } = item
+                && id != PROGRESS_OF_ALL
+                && !self.stream(slot).watchers.contains_key(&id)
+            {
+                // A compaction ended it meanwhile, which those that are behind hear out of turn.
+                continue;
+            }
             if self.forget(item)
                 && let Some(message) = self.message(item, view)
             {

@@ -379,6 +379,11 @@ fn a_watcher_that_begins_behind_what_is_matched_is_not_told_of_what_is_before_it
 }
 
 #[test]
+fn no_progress_is_told_of_a_watcher_behind_the_compaction_that_ended_it() {
+    run(12770906400098778630, 1500, config(4, 1));
+}
+
+#[test]
 fn enough_is_told_that_the_model_means_something() {
     assert!(run(1, 4000, config(5, 3)) > 1000);
 }
