@@ -177,9 +177,11 @@ impl Build {
             self.pack();
         }
         let older = self.index.get(record.key()).expect("all pages are in memory");
-        // The sender leaves out what is dead: by halves it could bring a deleted key back.
+        // The sender leaves out what is dead: by halves it could bring a deleted key back. A tombstone of the floor itself is
+        // alive, also where its own revision wrote the key again.
         let tombstone = record.is_tombstone();
-        if main <= self.floor && (older.is_some() || (tombstone && main < self.floor)) {
+        let replaced = older.is_some_and(|older| !older.tombstone || older.modified < self.floor);
+        if main <= self.floor && (replaced || (tombstone && main < self.floor)) {
             return Err(Error::Damaged(format!("record {seq} of revision {main} is dead at {}", self.floor)));
         }
         self.packed.get_or_insert_with(|| Packed::new(seq, main)).push(record);
@@ -251,5 +253,48 @@ impl Build {
             return Err(Error::Damaged("there is no room for its index on the disk".into()));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::tests::world::World;
+    use crate::disk::mem::MemDisk;
+    use crate::map::Limits;
+    use crate::request::{DeleteRange, KeyRange, Op as TxnOp, Put, Txn, Write};
+
+    #[test]
+    fn a_key_that_the_floors_own_revision_deleted_and_wrote_again_is_no_damage() {
+        // The simulator found it: cluster 688.
+        let put = |value: &'static [u8]| Put { key: b"k", value, ..Put::default() };
+        let mut world = World::new(1, 20, usize::MAX, 1 << 20);
+        world.run(&Write::Put(put(b"before"))).unwrap();
+        let delete = DeleteRange { keys: KeyRange::new(b"k", b""), prev_kv: false };
+        let success = vec![TxnOp::DeleteRange(delete), TxnOp::Put(put(b"again"))];
+        world.run(&Write::Txn(Txn { success, ..Txn::default() })).unwrap();
+        world.publish();
+        let (view, floor) = (world.store.view(), Revision(3));
+        let floor_last = view.history.last_seq_at(floor).unwrap();
+        let limits = Limits { page_count_max: 1024, frame_count_max: 2048, readers_max: 8 };
+        let writer = map::open(&mut MemDisk::new(), None, limits).unwrap().writer;
+        let mut build = Build {
+            index: Index::new(writer, Root::EMPTY),
+            history: History::begin_import(history::Config::default(), 0),
+            floor,
+            packed: None,
+            last: (Seq(0), Revision::INITIAL),
+        };
+        let mut sent = 0;
+        for seq in (1..=floor_last.0).map(Seq) {
+            let record = view.history.record(seq).unwrap().unwrap();
+            if world.store.is_alive(&record, floor, floor_last).unwrap() {
+                build.add(&record).unwrap();
+                sent += 1;
+            }
+        }
+        assert_eq!(sent, 2, "the tombstone and what was put behind it");
+        let entry = build.index.get(b"k").unwrap().unwrap();
+        assert_eq!((entry.seq, entry.modified, entry.version), (floor_last, floor, 1));
     }
 }
