@@ -86,7 +86,7 @@ impl Find {
 }
 
 /// Words of a verdict, and the check that they come from.
-const CHECKERS: [(&str, &str); 40] = [
+const CHECKERS: [(&str, &str); 41] = [
     ("panicked", "assertion"),
     ("voted for", "one vote a term"),
     ("forgot its vote", "votes are kept"),
@@ -98,7 +98,8 @@ const CHECKERS: [(&str, &str); 40] = [
     ("both led term", "one leader a term"),
     ("are committed", "a leader has what is committed"),
     ("of its own term", "leaders commit their own term"),
-    ("members have", "a majority has what is committed"),
+    ("which no majority of", "a majority has what is committed"),
+    ("without a majority of", "a majority has what is committed"),
     ("is committed", "one entry an index"),
     ("went back from", "nothing goes back"),
     (", committed ", "applied is committed"),
