@@ -14,8 +14,8 @@ use tuning::profile::Profile;
 
 use super::{BACKGROUND_THREADS, Listener};
 
-/// Sockets are looked at after so many polls of tasks. Turns that have more to do follow each other without a pause, and
-/// tokio's own 61 would be a tenth of a second of lists before the next put is seen.
+/// Sockets are looked at after so many polls of tasks, if some are ready all the time. A poll may be a turn or the sends of
+/// a long answer, and tokio's own 61 of them a tenth of a second before the next put is seen.
 const POLLS_BETWEEN_EVENTS: u32 = 8;
 
 pub(super) fn run<T>(profile: &Profile, main: impl Future<Output = T>) -> io::Result<T> {

@@ -79,8 +79,11 @@ fn open_for(
     // the same, it does not come after this. What is no checkpoint to fall back on is erased: pages that it may name are
     // about to be written, and the next write here, torn by a power cut, could complete what an earlier cut left of it.
     let other = PageNo(1 - newest.meta.slot().0);
-    let found = older.is_some().then(|| meta_page(disk, file_len, other)).transpose()?;
-    disk.run(write_page(other, &found.unwrap_or(Box::new([0; PAGE_SIZE])))).map_err(MapError::Disk)?;
+    let kept = match older {
+        Some(_) => meta_page(disk, file_len, other)?,
+        None => Box::new([0; PAGE_SIZE]),
+    };
+    disk.run(write_page(other, &kept)).map_err(MapError::Disk)?;
     disk.run(Op::Sync { file: FileName::Index }).map_err(MapError::Disk)?;
     let page_count = newest.meta.page_count.max(older.as_ref().map_or(0, |older| older.meta.page_count));
     if page_count > limits.page_count_max {

@@ -403,8 +403,8 @@ fn compact(world: &mut World, floor: Revision) {
     world.publish();
 }
 
-/// The revisions that a watcher of one key is told of, from `start` on.
-fn told_of_key(world: &World, key: &[u8], start: i64) -> Vec<i64> {
+/// A stream with one watcher.
+fn watching(world: &World, keys: KeyRange<'_>, start: i64) -> (Watchers, StreamId) {
     let mut watchers = Watchers::new(config(1000, 1000));
     #[allow(clippy::disallowed_methods, reason = "an origin; only differences count")]
     let now = Instant::now();
@@ -412,8 +412,13 @@ fn told_of_key(world: &World, key: &[u8], start: i64) -> Vec<i64> {
     watchers.on_published(now, &world.store.view(), &mut Budget(u32::MAX)).unwrap();
     let options =
         Options { filter: Filter::default(), prev_kv: false, fragment: false, progress_notify: false };
-    let keys = KeyRange::new(key, b"");
     watchers.create(id, &Create { keys, start, id: 0, options }, &world.store.view());
+    (watchers, id)
+}
+
+/// The revisions that a watcher of one key is told of, from `start` on.
+fn told_of_key(world: &World, key: &[u8], start: i64) -> Vec<i64> {
+    let (mut watchers, id) = watching(world, KeyRange::new(key, b""), start);
     let mut told = Vec::new();
     loop {
         match watchers.poll(id, &world.store.view(), &mut Budget(u32::MAX)).unwrap() {
@@ -469,14 +474,7 @@ fn a_batch_whose_records_were_reclaimed_is_lost_and_none_of_its_events_passed_ov
         for _ in 0..100 {
             world.run(&Write::Put(Put { key: b"k", value: &value, ..Put::default() })).unwrap();
         }
-        let mut watchers = Watchers::new(config(1000, 1000));
-        #[allow(clippy::disallowed_methods, reason = "an origin; only differences count")]
-        let now = Instant::now();
-        let id = watchers.open(now, 0);
-        watchers.on_published(now, &world.store.view(), &mut Budget(u32::MAX)).unwrap();
-        let options =
-            Options { filter: Filter::default(), prev_kv: false, fragment: false, progress_notify: false };
-        watchers.create(id, &Create { keys, start: 2, id: 0, options }, &world.store.view());
+        let (mut watchers, id) = watching(&world, keys, 2);
         let batch = loop {
             match watchers.poll(id, &world.store.view(), &mut Budget(u32::MAX)).unwrap() {
                 Poll::Message(Message::Events(batch)) => break batch,
